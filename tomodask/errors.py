@@ -1,0 +1,71 @@
+"""One tree of errors; each class also is the built-in that it means.
+
+A message names what was wrong with its values, what was expected and what to do. The command line
+prints it alone, without a traceback, and leaves with `exit_code`.
+"""
+
+
+class TomodaskError(Exception):
+    """The root: everything that tomodask raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(TomodaskError, ValueError):
+    """A value, file or option can't be used as it is."""
+
+
+class MissingInputError(InputError, FileNotFoundError):
+    """A file, link or dataset that was named does not exist."""
+
+    def __str__(self) -> str:  # FileNotFoundError would print errno and file name instead
+        return str(self.args[0]) if self.args else ""
+
+
+class FormatError(InputError):
+    """A file exists, but is not what it claims to be, or is truncated."""
+
+
+class AnglesError(InputError):
+    """The angles do not match the frames."""
+
+
+class FlatfieldError(InputError):
+    """Flats or darks are missing or contradict each other."""
+
+
+class GeometryError(InputError):
+    """A geometry, crop or shape that can't be."""
+
+
+class RecipeError(InputError):
+    """An unknown key or a value outside its range in a recipe."""
+
+
+class ChunkLayoutError(InputError):
+    """An existing Zarr stack is chunked so that reading blocks from it would waste the disk."""
+
+
+class OutputExistsError(TomodaskError, FileExistsError):
+    """The output was made by another recipe, or not by tomodask at all."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class UnfinishedError(InputError):
+    """A store is read before the run that makes it has ended."""
+
+
+class MemoryBudgetError(TomodaskError, MemoryError):
+    """Not even the smallest block fits into a worker's memory."""
+
+
+class MissingPackageError(TomodaskError, ImportError):
+    """An optional package is needed; the message names the extra that brings it."""
+
+
+class BlocksFailedError(TomodaskError, RuntimeError):
+    """Some blocks failed after their retries; the others are written and kept."""
+
+    exit_code = 3

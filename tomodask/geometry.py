@@ -1,0 +1,147 @@
+"""Where the rays go: the geometry of a scan, and which detector rows a box of voxels needs.
+
+Parallel beam: u = x cos(angle) + y sin(angle) + c, with u in detector pixels (0 is the middle of
+the first pixel), c the centre of rotation, x along the volume's last axis, y along the one before,
+both measured from the rotation axis; z runs along the detector rows in the direction stored.
+Positive angles turn x towards y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomodask.errors import GeometryError
+
+
+@dataclass(frozen=True)
+class Box:
+    """Voxels from `start` up to, not including, `stop`, each (z, y, x), at time step `step`."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    step: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x) counts."""
+        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        return z1 - z0, y1 - y0, x1 - x0
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First and last-plus-one volume row (z)."""
+        return self.start[0], self.stop[0]
+
+
+@dataclass(frozen=True)
+class ViewRows:
+    """The detector rows [start, stop) that every view must contribute."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def grow(self, halo: int, det_rows: int) -> ViewRows:
+        """These rows and `halo` more on both sides, cut at the detector's edges."""
+        return ViewRows(max(0, self.start - halo), min(det_rows, self.stop + halo))
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelBeam:
+    """A parallel beam on a flat detector whose columns are perpendicular to the rotation axis.
+
+    angles : (num_angles,) radians, any order, any range.
+    det_rows, det_count : detector rows and columns that this geometry spans.
+    center_of_rotation : detector column of the axis at the first row spanned, None while unknown.
+    center_slope : columns that the axis moves from one row to the next (camera roll).
+    pixel_size_um : detector pixel at the object, None where unknown: values are then 1/pixel.
+    row_start : index of the first row spanned on the whole detector.
+    """
+
+    angles: np.ndarray
+    det_rows: int
+    det_count: int
+    center_of_rotation: float | None = None
+    center_slope: float = 0.0
+    pixel_size_um: float | None = None
+    row_start: int = 0
+
+    def __post_init__(self) -> None:
+        angles = np.asarray(self.angles, dtype=np.float64)
+        if angles.ndim != 1 or angles.size == 0 or not np.isfinite(angles).all():
+            raise GeometryError(
+                f"angles must be a list of finite radians, got shape {angles.shape} with "
+                f"{np.count_nonzero(~np.isfinite(angles))} that are not finite"
+            )
+        if self.det_rows < 1 or self.det_count < 2:
+            raise GeometryError(
+                f"a detector of {self.det_rows} rows x {self.det_count} columns: "
+                "at least 1 x 2 are needed"
+            )
+        if self.pixel_size_um is not None and not self.pixel_size_um > 0:
+            raise GeometryError(
+                f"pixel size {self.pixel_size_um} um: give a positive length, or none"
+            )
+        object.__setattr__(self, "angles", angles)
+
+    @property
+    def num_angles(self) -> int:
+        return int(self.angles.size)
+
+    @property
+    def pixel_length(self) -> float:
+        """Length of a pixel in mm, or 1.0 (pixel) where its size is unknown."""
+        return 1.0 if self.pixel_size_um is None else self.pixel_size_um / 1000
+
+    @property
+    def value_unit(self) -> str:
+        """Unit of the reconstructed attenuation."""
+        return "1/pixel" if self.pixel_size_um is None else "1/mm"
+
+    def centers(self) -> np.ndarray:
+        """Centre of rotation of each row spanned, (det_rows,) detector columns."""
+        if self.center_of_rotation is None:
+            raise GeometryError(
+                "the centre of rotation is not known: find it with `tomodask center`"
+            )
+        return self.center_of_rotation + self.center_slope * np.arange(self.det_rows)
+
+    def footprint(self, box: Box) -> ViewRows:
+        """Detector rows, counted from `row_start`, that the voxels of `box` project onto."""
+        start, stop = box.rows
+        if not 0 <= start < stop <= self.det_rows:
+            raise GeometryError(
+                f"volume rows {start}:{stop} lie outside the {self.det_rows} detector rows"
+            )
+        return ViewRows(start, stop)
+
+    def take_rows(self, start: int, stop: int) -> ParallelBeam:
+        """The same beam on rows [start, stop) of those spanned now."""
+        if not 0 <= start < stop <= self.det_rows:
+            raise GeometryError(f"rows {start}:{stop} asked of {self.det_rows} detector rows")
+        center = self.center_of_rotation
+        moved = None if center is None else center + self.center_slope * start
+        return replace(
+            self,
+            det_rows=stop - start,
+            center_of_rotation=moved,
+            row_start=self.row_start + start,
+        )
+
+    def take_columns(self, start: int, stop: int) -> ParallelBeam:
+        """The same beam on columns [start, stop); the centre of rotation moves along."""
+        if not 0 <= start < stop <= self.det_count:
+            raise GeometryError(
+                f"columns {start}:{stop} asked of {self.det_count} detector columns"
+            )
+        center = self.center_of_rotation
+        moved = None if center is None else center - start
+        return replace(self, det_count=stop - start, center_of_rotation=moved)
+
+    def with_center(self, center: float, slope: float = 0.0) -> ParallelBeam:
+        """The same beam with its axis at column `center` of the first row spanned."""
+        return replace(self, center_of_rotation=float(center), center_slope=float(slope))
