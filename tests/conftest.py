@@ -1,10 +1,14 @@
 """Fixtures that every test may use."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tomodask.demo import write_dxchange
+from tomodask.phantom import SimulatedScan, simulate_scan
 
 
 @pytest.fixture
@@ -22,3 +26,35 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"TOMODASK_DATA={named} is not a folder")
     return folder
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A small simulated scan and the DXchange file it lies in."""
+
+    path: Path
+    truth: SimulatedScan
+
+
+@pytest.fixture(scope="session")
+def raw_file(tmp_path_factory) -> RawFile:
+    """60 views of 40 x 48 pixels: 10 chunk rows of 4."""
+    truth = simulate_scan(40, 48, 60, seed=3, num_spheres=300, photons=1e4)
+    path = tmp_path_factory.mktemp("raw") / "scan.h5"
+    write_dxchange(path, truth)
+    return RawFile(path, truth)
+
+
+def store_bytes(path: Path) -> dict[str, bytes]:
+    """Every chunk and shard of a store by name; not its metadata, which holds a fresh uuid."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != "zarr.json"
+    }
+
+
+@pytest.fixture(scope="session")
+def bytes_of():
+    """The function that reads a store's chunks, to compare runs."""
+    return store_bytes

@@ -66,7 +66,7 @@ def rows_per_block(
     if smallest > budget:
         rows = max(0, (budget - need.fixed) // need.per_row - 2 * halo)
         hint = (
-            f"take volume.chunk_rows={1 << (rows.bit_length() - 1)}, or give each worker more memory"
+            f"take volume.chunk_rows={1 << (rows.bit_length() - 1)} or give each worker more memory"
             if rows >= 1
             else "give each worker more memory (--memory, fewer --workers)"
         )

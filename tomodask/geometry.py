@@ -142,6 +142,10 @@ class ParallelBeam:
         moved = None if center is None else center - start
         return replace(self, det_count=stop - start, center_of_rotation=moved)
 
+    def take_views(self, views: slice) -> ParallelBeam:
+        """The same beam with some of its views."""
+        return replace(self, angles=self.angles[views])
+
     def with_center(self, center: float, slope: float = 0.0) -> ParallelBeam:
         """The same beam with its axis at column `center` of the first row spanned."""
         return replace(self, center_of_rotation=float(center), center_slope=float(slope))

@@ -1,0 +1,90 @@
+"""The embedded cluster: loopback, TLS, sized on purpose."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tomodask.cluster.local import (
+    WORKER_BASE_BYTES,
+    Workers,
+    available_cores,
+    connect,
+    local_cluster,
+    size_workers,
+    workers_of,
+)
+from tomodask.errors import InputError, MemoryBudgetError
+
+
+def test_everything_listens_on_loopback_alone_and_speaks_tls():
+    with local_cluster(Workers(2, 1, 2**30)) as client:
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        me = psutil.Process()
+        listening = [
+            connection.laddr.ip
+            for process in [me, *me.children(recursive=True)]
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert listening
+        assert set(listening) == {"127.0.0.1"}
+
+
+def test_workers_get_the_threads_they_were_given():
+    with local_cluster(Workers(1, 3, 2**30)) as client:
+        told = client.submit(os.environ.get, "OMP_NUM_THREADS").result()
+        assert told == "3"
+        assert list(client.nthreads().values()) == [1]
+        assert workers_of(client) == Workers(1, 1, 2**30)
+
+
+def test_all_cores_are_used_unless_told():
+    cores = available_cores()
+    for workers in (1, 2, cores):
+        size = size_workers(workers)
+        assert size.threads * size.count <= max(cores, workers)
+        assert size.threads == max(1, cores // workers)
+    assert size_workers(1, 5).threads == 5
+
+
+def test_too_little_memory_is_refused_with_both_numbers():
+    with pytest.raises(MemoryBudgetError, match=r"0\.10 GiB and takes 0\.39 GiB"):
+        size_workers(1, memory=int(0.1 * 2**30))
+    assert size_workers(1, memory=WORKER_BASE_BYTES + 5).budget == 5
+    with pytest.raises(InputError, match="0 workers"):
+        size_workers(0)
+
+
+def test_a_scheduler_that_does_not_answer_is_named():
+    with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:9"), connect("tcp://127.0.0.1:9"):
+        pass
+
+
+DRIVER = """
+import sys, time
+from tomodask.cluster.local import Workers, local_cluster
+if __name__ == "__main__":
+    with local_cluster(Workers(2, 1, 2**30)) as client:
+        print("up", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_no_worker_outlives_a_killed_driver(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout.readline().strip() == "up"
+    children = psutil.Process(driver.pid).children(recursive=True)
+    assert len(children) >= 2
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    deadline = time.monotonic() + 20
+    while any(child.is_running() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(child.is_running() for child in children)

@@ -1,0 +1,1 @@
+"""RUN: blocks on a Dask cluster, through a bounded window, with retries."""

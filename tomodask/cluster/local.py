@@ -1,0 +1,171 @@
+"""A cluster for one machine, or somebody's scheduler: where a run finds its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import dask
+import psutil
+from distributed import Client, LocalCluster, Security
+from distributed.system import MEMORY_LIMIT
+
+from tomodask.errors import InputError, MemoryBudgetError
+
+# A task may hold a worker for minutes; a budget is kept by the block plan, not by Dask's spilling.
+SETTINGS = {
+    "distributed.scheduler.worker-ttl": "30 minutes",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.98,
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.event-loop-monitor-interval": "1s",
+}
+WORKER_BASE_BYTES = 400 * 2**20  # interpreter, imports and FFT plans, before any block
+SHARE_OF_MEMORY = 0.75  # of what is free, for all workers together: the page cache needs some too
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many worker processes, with how many threads and how many bytes each."""
+
+    count: int
+    threads: int
+    memory: int
+
+    @property
+    def budget(self) -> int:
+        """Bytes that one block may take on a worker."""
+        return self.memory - WORKER_BASE_BYTES
+
+
+def available_cores() -> int:
+    """Cores that this process may run on (an affinity mask or a batch job may grant fewer)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes free now, within the limit of a container or batch job."""
+    return int(min(MEMORY_LIMIT, psutil.virtual_memory().available))
+
+
+def size_workers(
+    workers: int | None = None, threads: int | None = None, memory: int | None = None
+) -> Workers:
+    """Fill in what was not given: one worker for every 8 cores, all cores used, 75 % of the memory.
+
+    `memory` is bytes a worker.
+
+    Raises
+    ------
+    InputError : fewer than one worker or thread.
+    MemoryBudgetError : `memory` is less than an idle worker takes.
+    """
+    cores = available_cores()
+    count = max(1, cores // 8) if workers is None else workers
+    if count < 1 or (threads is not None and threads < 1):
+        raise InputError(f"{count} workers with {threads} threads: give at least one of each")
+    share = threads if threads is not None else max(1, cores // count)
+    size = memory if memory is not None else int(SHARE_OF_MEMORY * available_memory() / count)
+    if size <= WORKER_BASE_BYTES:
+        raise MemoryBudgetError(
+            f"a worker has {size / 2**30:.2f} GiB and takes {WORKER_BASE_BYTES / 2**30:.2f} GiB "
+            "before its first block: give it more (--memory, fewer --workers)"
+        )
+    return Workers(count, share, size)
+
+
+def workers_of(
+    client: Client, threads: int | None = None, memory: int | None = None, patience: float = 600
+) -> Workers:
+    """Sizes of the workers of a cluster that runs already: the smallest of them counts.
+
+    A worker of several threads runs as many blocks at once, so each gets its share of the memory.
+
+    Raises
+    ------
+    InputError : no worker joined within `patience` seconds.
+    """
+    try:
+        client.wait_for_workers(1, timeout=patience)
+    except TimeoutError:
+        raise InputError(
+            f"the scheduler of {client} has no workers after {patience:.0f} s: "
+            "start some with `dask worker`"
+        ) from None
+    known = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] / worker["nthreads"] for worker in known]
+    smallest = int(min((limit for limit in limits if limit), default=available_memory()))
+    return Workers(len(known), threads or 1, memory or smallest)
+
+
+@contextlib.contextmanager
+def local_cluster(workers: Workers, dashboard: bool = False) -> Iterator[Client]:
+    """A scheduler and workers on this machine: TLS on loopback, nothing else listens.
+
+    TLS, though nothing leaves the machine: else any user of a login node could run code as you.
+    """
+    environment = worker_environment(workers.threads)
+    with (
+        dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}),
+        _environment(environment),
+        tempfile.TemporaryDirectory(prefix="tomodask-") as scratch,
+        LocalCluster(
+            n_workers=workers.count,
+            threads_per_worker=1,  # one block at a time; its threads are the projector's own
+            processes=True,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),
+            memory_limit=workers.memory,
+            # Any free port of its own, or Dask warns of a second run that 8787 is taken.
+            scheduler_kwargs={"dashboard": dashboard, "dashboard_address": "127.0.0.1:0"},
+            local_directory=scratch,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Thread counts of the libraries in a worker; Dask's own default is one thread for each."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**dict.fromkeys(names, str(threads)), "OPENBLAS_NUM_THREADS": "1"}
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables while workers are started, then put everything back.
+
+    Dask prefers what stands in the environment to its configuration, and leaves what it set there.
+    """
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def connect(address: str) -> Iterator[Client]:
+    """Workers of a scheduler that runs already; TLS as Dask's own configuration says."""
+    try:
+        client = Client(address, timeout="20s", set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"no scheduler answers at {address} ({error}): start one with `dask scheduler`, or "
+            "leave --scheduler out to compute on this machine"
+        ) from error
+    with client:
+        yield client
