@@ -1,0 +1,303 @@
+"""Recipe: every parameter of a run in one validated model, stored with the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from dask.utils import parse_bytes
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from tomodask.errors import MissingInputError, RecipeError, TomodaskError
+from tomodask.ingest.source import SourceOptions
+from tomodask.preprocess import CORRECTIONS, Correction
+from tomodask.projectors import BACKENDS
+from tomodask.reconstruct import ALGORITHMS, Reconstructor
+
+DEFAULT_CORRECTIONS = ("flatfield", "minus_log")
+NUMERICS_VERSION = 1  # raised when the same recipe gives other bytes: old ledgers are then refused
+
+Tree = dict[str, Any]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' for a misspelt name, or the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+
+
+def build(table: Mapping[str, Any], kind: str, choice: object) -> tuple[str, Any]:
+    """Name and object of a table's entry from `name` or `{name: {parameter: value}}`.
+
+    Raises
+    ------
+    RecipeError : an unknown name or parameter (the nearest is named), or a value out of range.
+    """
+    name, parameters = name_and_parameters(kind, choice)
+    if name not in table:
+        raise RecipeError(f"{kind} {name!r} is unknown: {nearest(name, table)}")
+    return name, make(table[name], f"{kind}.{name}", parameters)
+
+
+def make(cls: type, where: str, parameters: Mapping[str, Any]) -> Any:
+    """A frozen dataclass from a mapping, with unknown keys refused by name."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    for key in parameters:
+        if key not in known:
+            raise RecipeError(f"{where} has no parameter {key!r}: {nearest(key, known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(parameters))
+    except ValidationError as error:
+        raise RecipeError(validation_text(error, where)) from error
+    except TomodaskError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def name_and_parameters(kind: str, choice: object) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(choice, str):
+        return choice, {}
+    if isinstance(choice, Mapping) and len(choice) == 1:
+        name, parameters = next(iter(choice.items()))
+        if parameters is None:
+            return str(name), {}
+        if isinstance(parameters, Mapping):
+            return str(name), parameters
+    raise RecipeError(f"{kind}: give a name or `name: {{parameter: value}}`, not {choice!r}")
+
+
+def _canonical(table: Mapping[str, Any], kind: str, choice: object) -> Tree:
+    """{name: {every parameter: its value}}: what is stored and hashed."""
+    name, built = build(table, kind, choice)
+    return {name: dataclasses.asdict(built)}
+
+
+def _algorithm(choice: object) -> Tree:
+    return _canonical(ALGORITHMS, "algorithm", choice)
+
+
+def _corrections(choices: object) -> list[Tree] | None:
+    if choices is None:
+        return None
+    if not isinstance(choices, list | tuple):
+        raise RecipeError(f"corrections: give a list, not {choices!r}")
+    return [_canonical(CORRECTIONS, "corrections", choice) for choice in choices]
+
+
+def _default_corrections(signal: str) -> tuple[str, ...]:
+    """No -log of what was emitted or scattered."""
+    return DEFAULT_CORRECTIONS if signal == "transmission" else ("flatfield",)
+
+
+def _source_options(value: object) -> SourceOptions:
+    if isinstance(value, SourceOptions):
+        return value
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"ingest: give a mapping, not {value!r}")
+    options: SourceOptions = make(SourceOptions, "ingest", value)
+    return options
+
+
+def parse_range(value: object) -> tuple[int, int] | None:
+    """(start, stop) from 'start:stop' or [start, stop]; None from None.
+
+    Raises
+    ------
+    RecipeError : not two whole numbers, or an empty range.
+    """
+    if value is None:
+        return None
+    parts = value.split(":") if isinstance(value, str) else value
+    try:
+        start, stop = (int(part) for part in parts)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise RecipeError(
+            f"rows and columns are START:STOP (STOP not included), not {value!r}"
+        ) from None
+    if not 0 <= start < stop:
+        raise RecipeError(f"range {start}:{stop} holds nothing: 0 <= START < STOP is expected")
+    return start, stop
+
+
+def _bytes(value: object) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
+    try:
+        return int(parse_bytes(str(value)))
+    except ValueError:
+        raise RecipeError(f"memory {value!r}: give bytes, or a text such as '8GB'") from None
+
+
+def _backend(value: object) -> str:
+    if value not in BACKENDS:
+        raise RecipeError(f"backend {value!r} is unknown: {nearest(str(value), BACKENDS)}")
+    return str(value)
+
+
+def _center(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise RecipeError(f"center {value!r}: give a detector column, or 'auto'") from None
+
+
+Range = Annotated[tuple[int, int] | None, BeforeValidator(parse_range)]
+Bytes = Annotated[int | None, BeforeValidator(_bytes)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class VolumeOptions(_Section):
+    """How the volume is stored."""
+
+    chunk_rows: Literal[1, 2, 4, 8, 16, 32, 64] = Field(
+        32, description="rows of a shard: the least that one task writes"
+    )
+    compression: Literal["none", "lz4", "zstd"] = Field(
+        "none", description="of the volume's chunks: none, lz4 or zstd"
+    )
+    levels: int | None = Field(None, ge=1, le=7, description="pyramid levels; null: enough")
+
+
+class ClusterOptions(_Section):
+    """Where it runs; never changes a byte of the result."""
+
+    workers: int | None = Field(None, ge=1, description="worker processes; null: one for 8 cores")
+    threads: int | None = Field(None, ge=1, description="threads of a worker; null: all cores")
+    memory: Bytes = Field(None, description="memory of a worker, such as 8GB; null: 75 % of free")
+    scheduler: str | None = Field(None, description="address of a Dask scheduler that runs already")
+    dashboard: bool = Field(False, description="serve Dask's dashboard on 127.0.0.1")
+
+
+class Recipe(_Section):
+    """Every parameter of a run, in the order of the data's path."""
+
+    source: str | None = Field(None, description="raw scan: HDF5, NeXus, TIFF folder, or Zarr")
+    output: str | None = Field(None, description="the volume to make, an OME-Zarr store")
+    scan: str | None = Field(
+        None, description="scan store to make or to go on with; null: OUTPUT's name + .scan.zarr"
+    )
+    ingest: Annotated[SourceOptions, BeforeValidator(_source_options)] = Field(
+        SourceOptions(), description="how the raw files are to be read"
+    )
+    rows: Range = Field(None, description="detector rows START:STOP to reconstruct; null: all")
+    columns: Range = Field(None, description="detector columns START:STOP to use; null: all")
+    angle_sign: Literal[1, -1] = Field(1, description="-1 where the stage turns the other way")
+    corrections: Annotated[list[Tree] | None, BeforeValidator(_corrections)] = Field(
+        None, description="in order; null: flatfield, then minus_log (emission: flatfield alone)"
+    )
+    center: Annotated[float | Literal["auto"], BeforeValidator(_center)] = Field(
+        "auto", description="detector column of the rotation axis (0 = middle of the first pixel)"
+    )
+    center_slope: float = Field(0.0, description="columns that the axis moves a row (camera roll)")
+    algorithm: Annotated[Tree, BeforeValidator(_algorithm)] = Field(
+        default_factory=lambda: _algorithm("fbp"), description="reconstruction algorithm"
+    )
+    backend: Annotated[str, BeforeValidator(_backend)] = Field(
+        "fourier", description="projector: " + ", ".join(BACKENDS)
+    )
+    volume: VolumeOptions = Field(VolumeOptions(), description="how the volume is stored")
+    cluster: ClusterOptions = Field(ClusterOptions(), description="where it runs")
+    overwrite: bool = Field(False, description="remove what an earlier, other run made")
+
+    def correction_list(self, signal: str) -> list[Correction]:
+        """The corrections themselves, in order."""
+        chosen: Iterable[object] | None = self.corrections
+        if chosen is None:
+            chosen = _default_corrections(signal)
+        return [build(CORRECTIONS, "corrections", choice)[1] for choice in chosen]
+
+    def reconstructor(self) -> Reconstructor:
+        """The algorithm itself."""
+        built: Reconstructor = build(ALGORITHMS, "algorithm", self.algorithm)[1]
+        return built
+
+    def numerics(self, signal: str = "transmission") -> Tree:
+        """What decides the result's bytes: nothing of paths, workers or cluster."""
+        left_out = {"source", "output", "scan", "ingest", "cluster", "overwrite"}
+        tree = self.model_dump(mode="json", exclude=left_out)
+        if self.corrections is None:
+            tree["corrections"] = _corrections(_default_corrections(signal))
+        return tree
+
+    def as_dict(self) -> Tree:
+        """Plain values, for YAML and for the volume's attributes."""
+        tree = self.model_dump(mode="json", exclude={"ingest"})
+        tree["ingest"] = dataclasses.asdict(self.ingest)
+        return tree
+
+
+def run_hash(recipe: Recipe, signal: str = "transmission", **resolved: Any) -> str:
+    """Digest of all that decides the bytes: numerics and what was resolved (centre, input ...)."""
+    content = {"numerics_version": NUMERICS_VERSION, **recipe.numerics(signal), **resolved}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# ---- what is wrong with a recipe ---------------------------------------------------------------
+
+
+def validation_text(
+    error: ValidationError, where: str, origins: Mapping[str, str] | None = None
+) -> str:
+    """pydantic's findings in one line, unknown keys with the nearest known one."""
+    lines = []
+    for found in error.errors():
+        path = [str(part) for part in found["loc"]]
+        name = ".".join([where, *path] if where else path)
+        origin = f" (from {origins[name]})" if origins and name in origins else ""
+        if found["type"] == "extra_forbidden":
+            lines.append(f"there is no key {name!r}{origin}: {nearest(path[-1], _known(path))}")
+        elif found["type"] == "value_error":  # one of ours, which names the value itself
+            lines.append(f"{found['ctx']['error']}{origin}")
+        else:
+            lines.append(f"{name} = {found['input']!r}{origin}: {found['msg'].lower()}")
+    return "; ".join(lines)
+
+
+def _known(path: list[str]) -> Iterable[str]:
+    sections: dict[str, type[BaseModel]] = {"volume": VolumeOptions, "cluster": ClusterOptions}
+    model = sections.get(path[0], Recipe) if len(path) > 1 else Recipe
+    return model.model_fields
+
+
+# ---- a recipe to begin with ------------------------------------------------------------------
+
+
+def write_commented(path: Path, *, source: str | None = None, output: str | None = None) -> None:
+    """Write a recipe with every setting, its default and what it means.
+
+    Raises
+    ------
+    RecipeError : the file exists; a recipe is never overwritten.
+    """
+    if path.exists():
+        raise RecipeError(f"{path} exists: choose another name, a recipe is never overwritten")
+    if not path.resolve().parent.is_dir():
+        raise MissingInputError(
+            f"there is no folder {path.resolve().parent} to write {path.name} in"
+        )
+    named = Recipe(source=source or "scan.h5", output=output or "volume.zarr")
+    lines = ["# Recipe of tomodask: edit, then `tomodask run " + path.name + "`.", ""]
+    values = named.as_dict()
+    for name, field in Recipe.model_fields.items():
+        lines.append(f"# {field.description}")
+        lines += _yaml_lines(name, values[name])
+        lines.append("")
+    path.write_text("\n".join(lines))
+
+
+def _yaml_lines(name: str, value: Any) -> list[str]:
+    if name == "corrections":
+        value = [_canonical(CORRECTIONS, name, choice) for choice in DEFAULT_CORRECTIONS]
+    return yaml.safe_dump({name: value}, sort_keys=False).rstrip().splitlines()
