@@ -1,0 +1,43 @@
+# `make demo` and `make test` set up all they need; nothing else is typed on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-slow soak lint bench clean
+
+# Made anew when what it should hold changes: the core first, what tests and lint need on top.
+$(VENV)/.core: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --editable '.[astra,test,dev]'
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/tomodask demo --output demo
+
+test: $(VENV)/.installed
+	$(PYTEST)
+
+test-slow: $(VENV)/.installed
+	$(PYTEST) -m slow
+
+soak: $(VENV)/.installed
+	$(PYTEST) -m soak
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/fbp.py --output benchmarks/results/fbp.json
+	$(BIN)/python benchmarks/end_to_end.py --output benchmarks/results/end_to_end.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,173 @@
+"""Flags that several commands share, and how they become a recipe's layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tomodask.layers import (
+    Layer,
+    assignments,
+    environment_layer,
+    recipe_file,
+    resolve,
+    set_path,
+    user_layer,
+)
+from tomodask.recipe import Recipe
+
+# Where a flag's value goes in the recipe.
+PATHS: dict[str, str] = {
+    "source": "source",
+    "output": "output",
+    "scan": "scan",
+    "flats": "ingest.flats",
+    "darks": "ingest.darks",
+    "angles": "ingest.angles",
+    "angles_lines": "ingest.angles_lines",
+    "data": "ingest.data",
+    "format": "ingest.format",
+    "pixel_size": "ingest.pixel_size_um",
+    "energy": "ingest.energy_kev",
+    "distance": "ingest.distance_mm",
+    "gain": "ingest.gain",
+    "signal": "ingest.signal",
+    "rotate_detector": "ingest.rotate_detector",
+    "flip": "ingest.flip",
+    "rows": "rows",
+    "columns": "columns",
+    "center": "center",
+    "backend": "backend",
+    "workers": "cluster.workers",
+    "threads": "cluster.threads",
+    "memory": "cluster.memory",
+    "scheduler": "cluster.scheduler",
+    "dashboard": "cluster.dashboard",
+    "overwrite": "overwrite",
+    "filter": "algorithm.fbp.filter",
+    "zingers": "corrections.outliers",
+    "stripes": "corrections.stripes",
+    "delta_beta": "corrections.paganin.delta_beta",
+}
+
+READ, CORRECT, RUN = "Reading", "Correcting and reconstructing", "Running"
+
+Source = Annotated[
+    str, typer.Argument(help="Raw scan (HDF5, NeXus, TIFF folder), scan store or Zarr stack.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Recipe settings, as volume.chunk_rows=16.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON on stdout.")]
+
+
+def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar)
+
+
+Flats = Annotated[
+    str | None, _option("--flats", panel=READ, text="Flat files: FILE, FOLDER or FILE:/DATASET.")
+]
+Darks = Annotated[
+    str | None, _option("--darks", panel=READ, text="Dark files: FILE, FOLDER or FILE:/DATASET.")
+]
+Angles = Annotated[
+    str | None,
+    _option(
+        "--angles",
+        panel=READ,
+        text="START:STOP:COUNT in degrees (STOP not included), a text file, or FILE:/DATASET.",
+    ),
+]
+AnglesLines = Annotated[
+    str | None,
+    _option("--angles-lines", panel=READ, text="Lines A:B of a longer angle file to use."),
+]
+Data = Annotated[
+    str | None, _option("--data", panel=READ, text="Dataset with the projections, in HDF5.")
+]
+PixelSize = Annotated[
+    float | None, _option("--pixel-size", panel=READ, text="Pixel at the object, micrometres.")
+]
+Energy = Annotated[float | None, _option("--energy", panel=READ, text="Photon energy, keV.")]
+Distance = Annotated[
+    float | None, _option("--distance", panel=READ, text="Object to detector, mm.")
+]
+Gain = Annotated[float | None, _option("--gain", panel=READ, text="Detector counts a photon.")]
+Rotate = Annotated[
+    int | None,
+    _option("--rotate-detector", panel=READ, text="Turn each frame by 0, 90, 180 or 270 degrees."),
+]
+Flip = Annotated[bool, _option("--flip", panel=READ, text="Mirror each frame's columns.")]
+Rows = Annotated[
+    str | None, _option("--rows", panel=CORRECT, text="Detector rows.", metavar="START:STOP")
+]
+Columns = Annotated[
+    str | None, _option("--columns", panel=CORRECT, text="Detector columns.", metavar="START:STOP")
+]
+Center = Annotated[
+    str | None,
+    _option("--center", panel=CORRECT, text="Column of the rotation axis, or auto."),
+]
+Filter = Annotated[
+    str | None, _option("--filter", panel=CORRECT, text="FBP window: ramp, hann, parzen ...")
+]
+Backend = Annotated[
+    str | None, _option("--backend", panel=CORRECT, text="Projector: fourier, reference, astra.")
+]
+Zingers = Annotated[bool, _option("--zingers", panel=CORRECT, text="Remove bright outliers.")]
+Stripes = Annotated[
+    bool, _option("--stripes", panel=CORRECT, text="Remove stripes (rings) by sorting.")
+]
+DeltaBeta = Annotated[
+    float | None,
+    _option("--delta-beta", panel=CORRECT, text="Paganin phase retrieval with this delta/beta."),
+]
+NumWorkers = Annotated[int | None, _option("--workers", panel=RUN, text="Worker processes.")]
+Threads = Annotated[int | None, _option("--threads", panel=RUN, text="Threads of a worker.")]
+Memory = Annotated[
+    str | None, _option("--memory", panel=RUN, text="Memory of a worker, such as 8GB.")
+]
+Scheduler = Annotated[
+    str | None, _option("--scheduler", panel=RUN, text="Address of a running Dask scheduler.")
+]
+Dashboard = Annotated[
+    bool, _option("--dashboard", panel=RUN, text="Serve Dask's dashboard on 127.0.0.1.")
+]
+Overwrite = Annotated[
+    bool, _option("--overwrite", panel=RUN, text="Replace what another recipe made here.")
+]
+
+
+def layer_of_flags(flags: Mapping[str, Any]) -> Layer:
+    """The flags that were given, as a layer of the recipe."""
+    tree: dict[str, Any] = {}
+    for name, value in flags.items():
+        if name in PATHS and value is not None and value is not False:
+            path = PATHS[name].split(".")
+            is_switch = path[0] == "corrections" and len(path) == 2
+            set_path(tree, path, {} if is_switch and value is True else value)
+    if tree.get("corrections", {}).get("paganin"):
+        for flag, parameter in (("energy", "energy_kev"), ("distance", "distance_mm")):
+            if flags.get(flag) is not None:
+                tree["corrections"]["paganin"][parameter] = flags[flag]
+    return Layer("flag", tree)
+
+
+def recipe_from(
+    flags: Mapping[str, Any], overrides: list[str] | None = None, file: Path | None = None
+) -> tuple[Recipe, dict[str, str]]:
+    """One recipe from the user's file, the environment, a recipe file, key=value and flags."""
+    layers = [user_layer(), environment_layer()]
+    if file is not None:
+        layers.append(recipe_file(file))
+    return resolve([*layers, assignments(overrides or []), layer_of_flags(flags)])
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(answer, indent=2, default=str))

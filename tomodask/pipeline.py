@@ -1,0 +1,404 @@
+"""The whole path on one page: raw files -> scan store -> corrected, reconstructed blocks -> volume.
+
+`reconstruct_block` is the heart: what one task does, from reading to writing. Everything before it
+prepares one (open, find the centre, cut into blocks), everything after it counts what is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from tomodask.blocks import Block, chunk_rows_done, plan_blocks, rows_per_block
+from tomodask.calibrate import CenterEstimate
+from tomodask.cluster.local import Workers
+from tomodask.cluster.run import Listener, Progress, run_blocks, silent
+from tomodask.cluster.workforce import Workforce, workforce
+from tomodask.errors import InputError, OutputExistsError
+from tomodask.ingest import open_source
+from tomodask.ingest.convert import (
+    IngestTask,
+    create_scan,
+    finish_scan,
+    ingest_block,
+    plan_ingest,
+    scan_metadata,
+)
+from tomodask.ingest.remove import remove_scan
+from tomodask.ledger import Ledger
+from tomodask.plan import need_of_blocks
+from tomodask.preprocess import Correction
+from tomodask.projections import Projections
+from tomodask.projectors import make_projector
+from tomodask.provenance import describe_geometry, differing_keys, versions
+from tomodask.recipe import Recipe, run_hash
+from tomodask.reconstruct import Reconstructor
+from tomodask.samples import column_range, find_center_of, read_rows, required, slice_range
+from tomodask.scan import Scan, is_zarr
+from tomodask.volume import Volume, VolumeSpec, create_volume, remove_volume, volume_metadata
+
+log = logging.getLogger(__name__)
+
+
+# ---- one block -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all blocks of a run share: paths and parameters, no arrays.
+
+    scan_path, input_digest : of the scan to read; columns : those to use.
+    center : detector column of the axis at row 0; it moves by `center_slope` columns a row.
+    """
+
+    scan_path: Path
+    input_digest: str
+    columns: tuple[int, int]
+    angle_sign: int
+    center: float
+    center_slope: float
+    corrections: tuple[Correction, ...]
+    algorithm: Reconstructor
+    backend: str
+    threads: int
+    volume: Path
+    ledger: Ledger
+
+    @property
+    def scan(self) -> Scan:
+        """The scan, opened once a worker."""
+        return _open_scan(self.scan_path, self.input_digest)
+
+    def load(self, start: int, stop: int) -> Projections:
+        """Raw projections of detector rows [start, stop), their geometry complete."""
+        projections = read_rows(self.scan, start, stop, self.columns, self.angle_sign)
+        center = self.center - self.columns[0] + self.center_slope * start
+        geometry = projections.geometry.with_center(center, self.center_slope)
+        return projections.replace(geometry=geometry)
+
+
+@lru_cache(maxsize=2)
+def _open_scan(path: Path, digest: str) -> Scan:
+    """The digest is a key: a store made anew at an old path must not be taken for the old one."""
+    return Scan.open(path)
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """One block of a job, as it is sent to a worker."""
+
+    job: Job
+    block: Block
+
+    @property
+    def id(self) -> str:
+        return self.block.id
+
+
+def reconstruct_block(task: BlockTask) -> dict[str, Any]:
+    """Read, correct, reconstruct and write one block: the path of the data through one task."""
+    job, block = task.job, task.block
+    projections = job.load(block.read.start, block.read.stop)
+    for correct in job.corrections:
+        projections = correct(projections)
+    projections = projections.trim_rows(block.needed.start, block.needed.stop)
+    A = make_projector(block.write, projections.geometry, job.backend, threads=job.threads)
+    volume = job.algorithm(projections.sinograms(), A)
+    shards = Volume.open(job.volume).write(block.write.start[0], volume)
+    report = {
+        "rows": block.write.shape[0],
+        "bytes_read": job.scan.bytes_read((block.read.start, block.read.stop)),
+        "bytes_written": sum(shard.size for shard in shards),
+        "counts": dict(projections.counts),
+    }
+    job.ledger.record(block.id, shards, report)
+    return report
+
+
+# ---- READ: raw files -> scan store -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """One task of an ingest with the ledger that it enters."""
+
+    task: IngestTask
+    ledger: Ledger
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+
+def ingest_task(job: IngestJob) -> dict[str, Any]:
+    """Copy one run of frames and enter it in the ledger."""
+    report = ingest_block(job.task)
+    shards = report.pop("shards")
+    job.ledger.record(job.id, shards, report)
+    return report
+
+
+def ingest(
+    recipe: Recipe, *, client: Client | None = None, listener: Listener = silent
+) -> tuple[Path, Progress | None]:
+    """Copy a raw source into a scan store, on the workers; an interrupted copy goes on.
+
+    Returns the store's path and what was done, None where it was complete already.
+
+    Raises
+    ------
+    OutputExistsError : the path holds another scan, or something that tomodask didn't make.
+    """
+    with workforce(_workforce(recipe, client)) as force:
+        return _ingest(recipe, force, listener)
+
+
+def scan_path(recipe: Recipe) -> Path:
+    """Where the scan store of a raw source is kept: beside the output unless the recipe says."""
+    if recipe.scan is not None:
+        return Path(recipe.scan)
+    if recipe.output is None:
+        raise InputError("say where the scan store goes: `tomodask ingest SOURCE SCAN.zarr`")
+    output = Path(recipe.output)
+    return output.with_name(output.name.removesuffix(".zarr") + ".scan.zarr")
+
+
+def _ingest(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Path, Progress | None]:
+    options, path = recipe.ingest, scan_path(recipe)
+    source = open_source(required(recipe.source, "source"), options)
+    budget = force.size.budget
+    plan = plan_ingest(source, path, budget, options.rotate_detector, options.flip)
+    metadata = scan_metadata(path)
+    if metadata is not None and metadata["input_digest"] != plan.input_digest:
+        if not recipe.overwrite:
+            raise OutputExistsError(
+                f"{path} holds another scan, of {metadata['source']}: choose another path, or "
+                "give --overwrite to replace it"
+            )
+        _tell_what_stays(path, remove_scan(path))
+        metadata = None
+    if metadata is None:
+        _refuse_foreign(path)
+        metadata = create_scan(plan, source)
+    elif metadata["complete"]:
+        return path, None
+    ledger = Ledger.of(path, metadata["uuid"], plan.input_digest[:16])
+    done = ledger.done()
+    tasks = [IngestJob(task, ledger) for task in plan.tasks if task.id not in done]
+    progress = run_blocks(force.client, ingest_task, tasks, stage="ingest", listener=listener)
+    ledger.compact()
+    finish_scan(path)
+    return path, progress
+
+
+# ---- RECONSTRUCT: scan store -> volume -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made, and how it went; `progress` has the stages that had something to do."""
+
+    volume: Path
+    scan: Path
+    center: float
+    center_estimate: CenterEstimate | None
+    progress: dict[str, Progress]
+
+
+def reconstruct(
+    recipe: Recipe, *, client: Client | None = None, listener: Listener = silent
+) -> Result:
+    """A raw scan, scan store or Zarr stack becomes a volume; the same call goes on after a kill.
+
+    Raises
+    ------
+    OutputExistsError : the output was made by another recipe and `overwrite` is not set.
+    ChunkLayoutError : an existing Zarr stack would be read more than twice.
+    MemoryBudgetError : not even one chunk row fits into a worker's memory.
+    BlocksFailedError : blocks that failed after their retries; the others are written.
+    """
+    progress: dict[str, Progress] = {}
+    output = Path(required(recipe.output, "output"))
+    with workforce(_workforce(recipe, client)) as force:
+        scan, ingested = _scan_of(recipe, force, listener)
+        if ingested is not None:
+            progress["ingest"] = ingested
+        plan = _plan(recipe, scan, force.size)
+        volume = _create_or_go_on(recipe, output, plan)
+        job = plan.job(output, volume.uuid)
+        tasks = [BlockTask(job, block) for block in plan.blocks(job.ledger)]
+        if tasks:
+            progress["reconstruct"] = run_blocks(
+                force.client, reconstruct_block, tasks, stage="reconstruct", listener=listener
+            )
+        job.ledger.compact()
+        volume.finish()
+    return Result(output, Path(scan.path), plan.center, plan.estimate, progress)
+
+
+def run(recipe: Recipe, *, client: Client | None = None, listener: Listener = silent) -> Result:
+    """All steps of a recipe."""
+    return reconstruct(recipe, client=client, listener=listener)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that is known before the first block: nothing has been written yet."""
+
+    recipe: Recipe
+    scan: Scan
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    center: float
+    estimate: CenterEstimate | None
+    corrections: tuple[Correction, ...]
+    halo: int
+    block_rows: int
+    threads: int
+
+    @property
+    def spec(self) -> VolumeSpec:
+        """The volume to make: as wide as the columns used, as high as the rows."""
+        width, geometry, options = (
+            self.columns[1] - self.columns[0],
+            self.scan.geometry,
+            self.recipe,
+        )
+        return VolumeSpec(
+            shape=(self.rows[1] - self.rows[0], width, width),
+            voxel_size_um=geometry.pixel_size_um,
+            value_unit=geometry.value_unit,
+            chunk_rows=options.volume.chunk_rows,
+            compression=options.volume.compression,
+            levels=options.volume.levels,
+        )
+
+    @property
+    def digest(self) -> str:
+        """What the ledger is named after: other bytes, another digest."""
+        scan = self.scan
+        return run_hash(
+            self.recipe, scan.signal, center=self.center, input_digest=scan.input_digest
+        )
+
+    def attributes(self) -> dict[str, Any]:
+        """What is kept with the volume."""
+        return {
+            "recipe": self.recipe.as_dict(),
+            "recipe_hash": self.digest,
+            "input_digest": self.scan.input_digest,
+            "signal": self.scan.signal,
+            "geometry": describe_geometry(self.scan.geometry, self.recipe, self.center),
+            "center": None if self.estimate is None else self.estimate.as_dict(),
+            "versions": versions(),
+        }
+
+    def job(self, output: Path, uuid: str) -> Job:
+        """What each block needs to know."""
+        recipe = self.recipe
+        return Job(
+            scan_path=Path(self.scan.path),
+            input_digest=self.scan.input_digest,
+            columns=self.columns,
+            angle_sign=recipe.angle_sign,
+            center=self.center,
+            center_slope=recipe.center_slope,
+            corrections=self.corrections,
+            algorithm=recipe.reconstructor(),
+            backend=recipe.backend,
+            threads=self.threads,
+            volume=output,
+            ledger=Ledger.of(output, uuid, self.digest),
+        )
+
+    def blocks(self, ledger: Ledger) -> list[Block]:
+        """Blocks that are not in the ledger yet."""
+        shape, chunk_rows = self.spec.shape, self.recipe.volume.chunk_rows
+        return plan_blocks(
+            shape,
+            self.scan.geometry,
+            first_row=self.rows[0],
+            halo=self.halo,
+            chunk_rows=chunk_rows,
+            block_rows=self.block_rows,
+            done=chunk_rows_done(ledger.done(), chunk_rows, shape[0]),
+        )
+
+
+def _plan(recipe: Recipe, scan: Scan, workers: Workers) -> _Plan:
+    """Find the centre and the size of a block; refuse what can't be."""
+    rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
+    corrections = tuple(recipe.correction_list(scan.signal))
+    halo = sum(correct.halo(scan.geometry) for correct in corrections)
+    width = columns[1] - columns[0]
+    geometry = scan.geometry.take_columns(*columns)
+    need = need_of_blocks(
+        geometry, (width, width), scan.dtype, corrections, recipe.backend, workers.threads
+    )
+    chunk_rows, slice_bytes = recipe.volume.chunk_rows, width * width * 4
+    block_rows = rows_per_block(need, workers.budget, chunk_rows, halo, slice_bytes)
+    scan.check_layout(block_rows, halo)
+    column, estimate = _resolve_center(scan, recipe)
+    return _Plan(
+        recipe, scan, rows, columns, column, estimate, corrections, halo, block_rows,
+        workers.threads,
+    )  # fmt: skip
+
+
+def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
+    """The scan store to read: the source itself where it is Zarr, else what ingest makes of it."""
+    source = required(recipe.source, "source")
+    if is_zarr(source):
+        return Scan.open(source), None
+    path, progress = _ingest(recipe, force, listener)
+    return Scan.open(path), progress
+
+
+def _resolve_center(scan: Scan, recipe: Recipe) -> tuple[float, CenterEstimate | None]:
+    if recipe.center != "auto":
+        return float(recipe.center), None
+    estimate = find_center_of(scan, recipe)
+    if not estimate.confident:
+        log.warning("centre of rotation %.2f is uncertain: %s", estimate.center, estimate.message)
+    return estimate.center, estimate
+
+
+def _create_or_go_on(recipe: Recipe, output: Path, plan: _Plan) -> Volume:
+    """Make the volume, or find the one that this very recipe began."""
+    metadata = volume_metadata(output)
+    if metadata is not None and metadata.get("recipe_hash") == plan.digest:
+        return Volume.open(output)
+    if metadata is not None:
+        if not recipe.overwrite:
+            changed = differing_keys(metadata.get("recipe", {}), recipe.as_dict())
+            raise OutputExistsError(
+                f"{output} was made by another recipe or from another input ({changed}): choose "
+                "another output, or give --overwrite to replace it"
+            )
+        _tell_what_stays(output, remove_volume(output))
+    else:
+        _refuse_foreign(output)
+    return create_volume(output, plan.spec, plan.attributes())
+
+
+def _tell_what_stays(path: Path, files: list[Path]) -> None:
+    if files:
+        names = ", ".join(str(file) for file in files[:5])
+        log.warning("left in %s, as tomodask did not make them: %s", path, names)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Nothing that tomodask didn't make is written into or removed."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputExistsError(f"{path} is not a store of tomodask: choose another path")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"there is no folder {path.resolve().parent} to make {path.name} in")
+
+
+def _workforce(recipe: Recipe, client: Client | None) -> Workforce:
+    return Workforce(**recipe.cluster.model_dump(), given=client)

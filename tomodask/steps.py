@@ -1,0 +1,99 @@
+"""The commands as Python functions of the same names.
+
+>>> from tomodask import steps
+>>> steps.reconstruct("tooth.h5", "tooth.zarr", center=296.0)  # doctest: +SKIP
+
+Settings are those of a recipe (`tomodask init` lists them); they are checked as a recipe is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from tomodask import demo as _demo
+from tomodask import describe as _describe
+from tomodask import pipeline as _pipeline
+from tomodask import preview as _preview
+from tomodask import samples as _samples
+from tomodask.calibrate import CenterEstimate
+from tomodask.cluster.run import Listener, silent
+from tomodask.export import export_volume
+from tomodask.layers import Layer, assignments, recipe_file, resolve
+from tomodask.recipe import Recipe, write_commented
+
+__all__ = [
+    "center",
+    "demo",
+    "export",
+    "info",
+    "ingest",
+    "init",
+    "preview",
+    "reconstruct",
+    "run",
+]
+
+demo = _demo.demo
+info = _describe.info
+init = write_commented
+export = export_volume
+PathLike = str | Path
+
+
+def recipe_of(source: PathLike, settings: dict[str, Any], **paths: PathLike | None) -> Recipe:
+    """A recipe from keyword settings."""
+    named = {name: str(path) for name, path in paths.items() if path is not None}
+    return resolve([Layer("call", {**settings, "source": str(source), **named})])[0]
+
+
+def ingest(
+    source: PathLike,
+    scan: PathLike,
+    *,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
+) -> Path:
+    """Copy a raw scan into a scan store; returns its path."""
+    recipe = recipe_of(source, settings, scan=scan)
+    return _pipeline.ingest(recipe, client=client, listener=listener)[0]
+
+
+def center(source: PathLike, **settings: Any) -> CenterEstimate:
+    """Find the centre of rotation of a raw scan, scan store or Zarr stack."""
+    return _samples.center(recipe_of(source, settings))
+
+
+def preview(
+    source: PathLike, picture: PathLike, row: int | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Write a PNG of three cuts, or of one detector row."""
+    return _preview.preview(recipe_of(source, settings), Path(picture), row)
+
+
+def reconstruct(
+    source: PathLike,
+    output: PathLike,
+    *,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
+) -> _pipeline.Result:
+    """Reconstruct a raw scan, scan store or Zarr stack into an OME-Zarr volume."""
+    recipe = recipe_of(source, settings, output=output)
+    return _pipeline.reconstruct(recipe, client=client, listener=listener)
+
+
+def run(
+    recipe: PathLike | Recipe,
+    *overrides: str,
+    client: Client | None = None,
+    listener: Listener = silent,
+) -> _pipeline.Result:
+    """All steps of a recipe, a YAML file or a `Recipe`; overrides are "key=value" texts."""
+    if not isinstance(recipe, Recipe):
+        recipe, _ = resolve([recipe_file(recipe), assignments(overrides)])
+    return _pipeline.run(recipe, client=client, listener=listener)
