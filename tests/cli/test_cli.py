@@ -201,7 +201,7 @@ def test_bad_files_end_with_exit_code_2_and_one_message(capsys, raw_file, tmp_pa
         (("--filter", "han"), "hann"),
         (("--rows", "5"), "START:STOP"),
         (("--memory", "0.3GB"), "GiB"),
-        (("volume.chunk_rows=32", "--memory", "420MiB"), "smallest block"),
+        (("volume.chunk_rows=32", "--memory", "401MiB"), "smallest block"),
         (("--backend", "furier"), "did you mean 'fourier'"),
         (("--no-such-flag",), "--no-such-flag"),
     ],

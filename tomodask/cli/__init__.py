@@ -5,11 +5,11 @@ Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed, 130 i
 
 from __future__ import annotations
 
+import functools
 import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import click
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -17,6 +17,8 @@ from rich.logging import RichHandler
 import tomodask
 from tomodask.cli import look, steps
 from tomodask.errors import TomodaskError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="tomodask",
@@ -36,8 +38,32 @@ COMMANDS = (
     look.init,
     steps.run,
 )
-for command in COMMANDS:
-    app.command()(command)
+
+
+def _errors() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of our own become one message on stderr, without a traceback, and an exit code."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except TomodaskError as error:
+            _errors().print(f"tomodask: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            told = "interrupted; what is done is kept, the same command goes on"
+            _errors().print(f"tomodask: {told}")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+for _command in COMMANDS:
+    app.command()(_guarded(_command))
 
 
 @app.callback(invoke_without_command=True)
@@ -51,28 +77,16 @@ def _version(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs a command and leaves with its exit code."""
-    sys.exit(execute(arguments))
-
-
-def execute(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; errors of our own become one message on stderr, without a traceback."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    handler = RichHandler(console=errors, show_time=False, show_path=False)
+    handler = RichHandler(console=_errors(), show_time=False, show_path=False)
     logging.getLogger("tomodask").handlers = [handler]
     logging.getLogger("tomodask").propagate = False
+    app(args=None if arguments is None else list(arguments), prog_name="tomodask")
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run a command in this process; returns its exit code."""
     try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="tomodask",
-            standalone_mode=False,
-        )
-    except TomodaskError as error:
-        errors.print(f"tomodask: {error}")
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        errors.print("tomodask: interrupted; what is done is kept, the same command goes on")
-        return 130
-    return result if isinstance(result, int) else 0
+        main(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    return 0

@@ -128,7 +128,7 @@ def local_cluster(workers: Workers, dashboard: bool = False) -> Iterator[Client]
             # Any free port of its own, or Dask warns of a second run that 8787 is taken.
             scheduler_kwargs={"dashboard": dashboard, "dashboard_address": "127.0.0.1:0"},
             local_directory=scratch,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # run_blocks tells what failed
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
