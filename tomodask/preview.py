@@ -33,6 +33,7 @@ from tomodask.volume import Volume, volume_metadata
 CUT_ROWS = 96  # rows of a vertical cut
 CUT_COLUMNS = 512  # columns are binned to at most so many
 VIEWS_PER_COLUMN = 1.57  # pi / 2: enough views for a full slice
+THIN = 16  # a vertical cut of fewer rows than this part of its width shows nothing
 SIDE_STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # pixels beside the centre, for its picture
 
 
@@ -153,7 +154,10 @@ def _center(scan: Scan | RawScan, recipe: Recipe) -> float:
 
 
 def _three(volume: np.ndarray) -> list[Cut]:
+    """Three orthogonal cuts; of a volume of a few rows, the slice alone."""
     nz, ny, nx = volume.shape
+    if nz * THIN < max(ny, nx):
+        return [Cut(volume[nz // 2], "z middle", ("y", "x"))]
     return [
         Cut(volume[nz // 2], "z middle", ("y", "x")),
         Cut(volume[:, ny // 2], "y middle", ("z", "x")),

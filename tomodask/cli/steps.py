@@ -173,7 +173,8 @@ def _run(recipe: Any, json: bool) -> None:
     console.print(f"center of rotation {result.center:.2f}")
     for progress in result.progress.values():
         for name, number in progress.counts.items():
-            console.print(f"{name.replace('_', ' ')}: {number}")
+            if number:
+                console.print(f"{name.replace('_', ' ')}: {number}")
     if "reconstruct" not in result.progress:
         console.print(f"{result.volume} was complete already")
     console.print(

@@ -1,0 +1,276 @@
+"""A block that the ledger lists stays listed, whatever happens to the processes around it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomodask.errors import FormatError
+from tomodask.ledger import Ledger, ledgers_of, remove_ledgers
+from tomodask.shards import ShardEntry, checksum
+
+SHARDS = (ShardEntry("0/c/0/0/0/0/0", 10, 123), ShardEntry("1/c/0/0/0/0/0", 4, 2**32 - 1))
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger.of(tmp_path / "volume.zarr", "0123abcd", "cafe")
+
+
+def logs(ledger: Ledger) -> list[Path]:
+    return list(ledger.path.glob("writer-*"))
+
+
+def run_python(script: str, *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)])
+
+
+def test_what_is_recorded_is_found(ledger):
+    ledger.record("z0-32", SHARDS, {"seconds": np.float32(0.5), "rows": np.int64(32)})
+    entry = ledger.done()["z0-32"]
+    assert entry.shards == SHARDS
+    assert entry.report == {"seconds": 0.5, "rows": 32}
+
+
+def test_nothing_is_done_before_the_first_record(ledger):
+    assert ledger.done() == {}
+    ledger.compact()
+    assert ledger.done() == {}
+
+
+def test_ledgers_of_another_store_or_recipe_are_apart(ledger, tmp_path):
+    ledger.record("z0-32", SHARDS)
+    assert Ledger.of(tmp_path / "volume.zarr", "0123abcd", "beef").done() == {}
+    assert Ledger.of(tmp_path / "volume.zarr", "4567", "cafe").done() == {}
+    assert Ledger.of(tmp_path / "other.zarr", "0123abcd", "cafe").done() == {}
+
+
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
+    with pytest.raises(FormatError, match="neither a store's uuid nor a hash"):
+        Ledger.of(tmp_path / "volume.zarr", "../elsewhere", "cafe")
+
+
+def test_hundreds_of_blocks_are_a_few_files(ledger):
+    for number in range(300):
+        ledger.record(f"block-{number}", SHARDS[:1])
+    assert len(ledger.done()) == 300
+    assert len(list(ledger.path.iterdir())) == 1
+    ledger.compact()
+    assert len(ledger.done()) == 300
+    assert {file.name for file in ledger.path.iterdir()} == {"done.json", "compact.lock"}
+
+
+def test_a_block_recorded_twice_counts_once(ledger):
+    ledger.record("z0-32", SHARDS, {"try": 1})
+    ledger.compact()
+    ledger.record("z0-32", SHARDS, {"try": 2})
+    assert ledger.done()["z0-32"].report == {"try": 2}
+
+
+@pytest.mark.parametrize("cut", [1, 7, -2])
+def test_a_line_cut_by_a_crash_loses_its_block_alone(ledger, cut):
+    ledger.record("first", SHARDS)
+    (log,) = logs(ledger)
+    whole = log.read_bytes()
+    ledger.record("second", SHARDS)
+    torn = log.read_bytes()[len(whole) :][:cut]
+    log.write_bytes(whole + torn)
+    assert set(ledger.done()) == {"first"}
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 50, b'{"block": "x"}', b"[]", b'"torn'])
+def test_a_damaged_line_is_skipped_with_a_warning(ledger, damage, caplog):
+    ledger.record("first", SHARDS)
+    (log,) = logs(ledger)
+    with log.open("ab") as file:
+        file.write(damage + b"\n")
+    ledger.record("second", SHARDS)
+    assert set(ledger.done()) == {"first", "second"}
+    assert "damaged line" in caplog.text
+
+
+def test_a_log_cut_within_its_header_is_empty(ledger):
+    ledger.path.mkdir(parents=True)
+    (ledger.path / "writer-a-1-0.jsonl").write_bytes(b'{"format_ver')
+    (ledger.path / "writer-a-2-0.jsonl").write_bytes(b"")
+    assert ledger.done() == {}
+
+
+def test_after_a_failed_append_the_next_line_is_whole(ledger, monkeypatch):
+    ledger.record("first", SHARDS)
+    write = os.write
+
+    def disk_full_halfway(descriptor: int, content: memoryview) -> int:
+        write(descriptor, content[:9])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", disk_full_halfway)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.record("second", SHARDS)
+    ledger.record("third", SHARDS)
+    assert set(ledger.done()) == {"first", "third"}
+
+
+@pytest.mark.parametrize("name", ["done.json", "writer-a-1-0.jsonl"])
+def test_a_newer_format_is_refused(ledger, name):
+    ledger.path.mkdir(parents=True)
+    content = json.dumps({"format_version": 2, "blocks": {}})
+    (ledger.path / name).write_text(content + "\n{}\n" * name.startswith("writer"))
+    with pytest.raises(FormatError, match="format version 2"):
+        ledger.done()
+
+
+def test_a_damaged_map_is_named(ledger):
+    ledger.path.mkdir(parents=True)
+    (ledger.path / "done.json").write_text("{")
+    with pytest.raises(FormatError, match=r"done\.json is damaged"):
+        ledger.done()
+
+
+def test_each_record_is_synced_before_it_returns(ledger, monkeypatch):
+    synced = []
+    sync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    ledger.record("first", SHARDS)
+    (log,) = logs(ledger)
+    assert {log, ledger.path, *ledger.path.parents[:3]} == set(synced)
+    synced.clear()
+    ledger.record("second", SHARDS)
+    assert synced == [log]
+
+
+RECORD_MANY = """
+import sys
+from pathlib import Path
+from tomodask.ledger import Ledger
+from tomodask.shards import ShardEntry
+for number in range(60):
+    Ledger(Path(sys.argv[1])).record(f"{sys.argv[2]}-{number}", [ShardEntry("k", 1, 2)])
+"""
+
+
+def test_processes_that_record_while_another_compacts_lose_nothing(ledger):
+    writers = [run_python(RECORD_MANY, ledger.path, name) for name in "ab"]
+    seen: set[str] = set()
+    while any(writer.poll() is None for writer in writers):
+        ledger.compact()
+        found = set(ledger.done())
+        assert seen <= found
+        seen = found
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert set(ledger.done()) == {f"{name}-{number}" for name in "ab" for number in range(60)}
+    ledger.compact()
+    assert len(ledger.done()) == 120
+    assert not logs(ledger)
+
+
+def test_a_record_goes_to_a_new_log_when_its_own_was_merged_by_another_process(ledger):
+    ledger.record("first", SHARDS)
+    script = "import sys; from pathlib import Path; from tomodask.ledger import Ledger\n"
+    assert run_python(script + "Ledger(Path(sys.argv[1])).compact()", ledger.path).wait() == 0
+    assert not logs(ledger)
+    ledger.record("second", SHARDS)
+    assert set(ledger.done()) == {"first", "second"}
+
+
+def test_threads_of_one_process_share_one_log(ledger):
+    threads = [
+        threading.Thread(target=lambda n=n: [ledger.record(f"{n}-{i}", SHARDS) for i in range(20)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ledger.done()) == 80
+    assert len(logs(ledger)) == 1
+
+
+RECORD_IN_FORK = """
+import os, sys
+from pathlib import Path
+from tomodask import ledger
+book = ledger.Ledger(Path(sys.argv[1]))
+book.record("parent", [])
+ledger._LOGS.lock.acquire()  # as if another thread were recording at this moment
+child = os.fork()
+if child == 0:
+    book.record("child", [])
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_forked_child_has_a_log_of_its_own(ledger):
+    assert run_python(RECORD_IN_FORK, ledger.path).wait(timeout=30) == 0
+    assert set(ledger.done()) == {"parent", "child"}
+    assert len(logs(ledger)) == 2
+
+
+def test_a_compaction_killed_halfway_loses_nothing(ledger, monkeypatch):
+    ledger.record("first", SHARDS)
+
+    def die(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # the logs are taken from their writers, none is merged
+        patch.setattr("tomodask.ledger._encode_merged", die)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.compact()
+    ledger.record("second", SHARDS)
+    assert set(ledger.done()) == {"first", "second"}
+    ledger.compact()
+    assert set(ledger.done()) == {"first", "second"}
+    assert not logs(ledger)
+
+
+def test_a_log_that_is_renamed_between_listing_and_reading_is_read(ledger, monkeypatch):
+    ledger.record("first", SHARDS)
+    stale = logs(ledger)
+    for log in stale:  # what compact() does before it has written the map
+        log.rename(f"{log}.closed")
+    monkeypatch.setattr(Ledger, "_logs", lambda _: stale)
+    assert set(ledger.done()) == {"first"}
+
+
+def test_verify_names_the_shards_that_are_missing_or_changed(ledger, tmp_path):
+    store = tmp_path / "volume.zarr"
+    entries = []
+    for name in ("good", "flipped", "cut", "missing"):
+        file = store / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"0123456789")
+        entries.append(ShardEntry(name, 10, checksum(file)))
+    ledger.record("z0-32", entries)
+    (store / "flipped").write_bytes(b"0123456798")
+    (store / "cut").write_bytes(b"012345678")
+    (store / "missing").unlink()
+    entry = ledger.done()["z0-32"]
+    assert ledger.verify(entry, store) == entries[1:]
+    assert ledger.verify(entry, store, checksums=False) == entries[2:]
+
+
+def test_removing_ledgers_leaves_foreign_files(ledger, tmp_path):
+    ledger.record("first", SHARDS)
+    ledger.compact()
+    ledger.record("second", SHARDS)
+    other = Ledger.of(tmp_path / "volume.zarr", "4567", "cafe")
+    other.record("first", SHARDS)
+    notes = ledger.path / "notes.txt"
+    notes.write_text("mine")
+    assert remove_ledgers(tmp_path / "volume.zarr") == [notes]
+    assert not other.path.parent.exists()
+    notes.unlink()
+    assert remove_ledgers(tmp_path / "volume.zarr") == []
+    assert not ledgers_of(tmp_path / "volume.zarr").exists()

@@ -1,0 +1,313 @@
+"""Which blocks are done: the only truth for it, as a shard on the disk may be an older run's.
+
+Each process appends to a log of its own, one line a block, so that thousands of blocks stay a few
+files and writers need no lock; `compact` merges the logs into one map. A line that is lost costs
+the work of one block again and no more, so readers may skip what they can't parse; a line that is
+there promises that its shards are on the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomodask.errors import FormatError
+from tomodask.shards import ShardEntry, checksum, swap_in, sync_folder
+
+FORMAT_VERSION = 1
+MERGED = "done.json"
+LOG_PATTERN = "writer-*.jsonl"
+CLOSED_SUFFIX = ".closed"  # a log that `compact` has taken from its writer
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished block: its shards, what it reported, and when (seconds since 1970)."""
+
+    block_id: str
+    shards: tuple[ShardEntry, ...]
+    report: Mapping[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The finished blocks of one run into one store; `path` is the folder that lists them."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, store_path: Path, store_uuid: str, run_hash: str) -> Ledger:
+        """The ledger beside a store: another store, or another recipe, has another folder."""
+        for name in (store_uuid, run_hash):
+            if not re.fullmatch(r"[\w-]+", name):
+                raise FormatError(f"{store_path}: {name!r} is neither a store's uuid nor a hash")
+        return cls(ledgers_of(store_path) / store_uuid / run_hash)
+
+    def record(
+        self, block_id: str, entries: Iterable[ShardEntry], report: Mapping[str, Any] | None = None
+    ) -> None:
+        """Note that a block is done; on return the note is on the disk. Its shards must be already.
+
+        Recording a block twice is harmless. `report` must be JSON, NumPy scalars are converted.
+        """
+        line = _encode(Entry(block_id, tuple(entries), dict(report or {}), time.time()))
+        with _LOGS.lock:
+            # compact() renames a log before it reads it: what comes later goes into a new one
+            while not _LOGS.append(self.path, line):
+                pass
+
+    def done(self) -> dict[str, Entry]:
+        """Every finished block by its id.
+
+        Raises
+        ------
+        FormatError : written by a newer tomodask.
+        """
+        entries: dict[str, Entry] = {}
+        for log in self._logs():
+            entries |= _read_log(log)
+        # last, since compact() writes it before it removes the logs that are in it
+        return _read_merged(self.path / MERGED) | entries
+
+    def compact(self) -> None:
+        """Merge the logs into one file. Safe while others record, or compact, at the same time."""
+        if not self.path.is_dir():
+            return
+        with _try_lock(self.path / "compact.lock") as locked:
+            if not locked:
+                return
+            _LOGS.close(self.path)
+            closed = [_take_from_writer(log) for log in self._logs()]
+            entries = self.done()
+            swap_in(self.path / MERGED, _encode_merged(entries))
+            sync_folder(self.path)
+            for log in closed:
+                log.unlink(missing_ok=True)
+
+    def verify(self, entry: Entry, store_path: Path, *, checksums: bool = True) -> list[ShardEntry]:
+        """The shards of a block that are missing or changed: none is good.
+
+        Without `checksums` only sizes are compared, which reads no data.
+        """
+        return [shard for shard in entry.shards if not _is_intact(shard, store_path, checksums)]
+
+    def _logs(self) -> list[Path]:
+        if not self.path.is_dir():
+            return []
+        found = [*self.path.glob(LOG_PATTERN), *self.path.glob(LOG_PATTERN + CLOSED_SUFFIX)]
+        return sorted(found)
+
+
+def ledgers_of(store_path: Path) -> Path:
+    """The folder beside a store that holds the ledgers of every run into it."""
+    store_path = Path(store_path)
+    return store_path.with_name(f"{store_path.name}.ledger")
+
+
+def remove_ledgers(store_path: Path) -> list[Path]:
+    """Remove every ledger of a store; return the files beside them that are not ours."""
+    return remove_known(ledgers_of(store_path), _is_ledger_file)
+
+
+def remove_known(folder: Path, is_known: Callable[[Path], bool]) -> list[Path]:
+    """Remove files that `is_known` accepts, then empty folders; return the files that stay.
+
+    Links to folders below are not followed, and count as files that stay.
+    """
+    kept: list[Path] = []
+    for parent, folders, files in os.walk(folder, topdown=False):
+        here = Path(parent)
+        kept += [here / name for name in folders if (here / name).is_symlink()]
+        for name in files:
+            if is_known(here / name):
+                (here / name).unlink(missing_ok=True)
+            else:
+                kept.append(here / name)
+        if not any(here.iterdir()) and not here.is_symlink():
+            here.rmdir()
+    return sorted(kept)
+
+
+@dataclass
+class _OpenLogs:
+    """The logs that this process appends to, by the folder of their ledger."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    logs: dict[Path, tuple[Path, int]] = field(default_factory=dict)
+
+    def append(self, folder: Path, line: bytes) -> bool:
+        """Append durably; False if the log was taken away meanwhile: then it must be repeated."""
+        if folder not in self.logs:
+            self.logs[folder] = _create_log(folder)
+        log, descriptor = self.logs[folder]
+        try:
+            _write_all(descriptor, line)
+            os.fsync(descriptor)
+        except BaseException:
+            self.close(folder)  # half a line may be there: the next one must not follow it
+            raise
+        if log.exists():
+            return True
+        self.close(folder)
+        return False
+
+    def close(self, folder: Path) -> None:
+        _, descriptor = self.logs.pop(folder, (None, None))
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def reset(self) -> None:
+        """A forked child starts anew: the logs are its parent's, and the lock may be held there."""
+        self.lock = threading.Lock()
+        self.logs = {}
+
+
+_LOGS = _OpenLogs()
+os.register_at_fork(after_in_child=_LOGS.reset)
+
+
+def _create_log(folder: Path) -> tuple[Path, int]:
+    folder.mkdir(parents=True, exist_ok=True)
+    host = re.sub(r"[^\w.-]", "_", socket.gethostname())
+    log = folder / f"writer-{host}-{os.getpid()}-{uuid.uuid4().hex[:12]}.jsonl"
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+    _write_all(descriptor, json.dumps({"format_version": FORMAT_VERSION}).encode() + b"\n")
+    for created in (folder, *folder.parents[:3]):  # <store>.ledger/<uuid>/<hash> may all be new
+        sync_folder(created)
+    return log, descriptor
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    remaining = memoryview(content)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
+
+
+def _take_from_writer(log: Path) -> Path:
+    closed = log if log.name.endswith(CLOSED_SUFFIX) else log.with_name(log.name + CLOSED_SUFFIX)
+    return log.replace(closed)
+
+
+@contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Hold an advisory lock; False while another process holds it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # also where the file system has no locks: then nothing is merged
+            _logger.info("%s: not compacted, %s", path.parent, error)
+            yield False
+        else:
+            yield True
+
+
+def _encode(entry: Entry) -> bytes:
+    text = json.dumps({"block": entry.block_id, **_as_json(entry)}, default=_plain)
+    return text.encode() + b"\n"
+
+
+def _encode_merged(entries: Mapping[str, Entry]) -> bytes:
+    blocks = {block_id: _as_json(entries[block_id]) for block_id in sorted(entries)}
+    return json.dumps({"format_version": FORMAT_VERSION, "blocks": blocks}).encode()
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    shards = [[shard.key, shard.size, shard.crc32c] for shard in entry.shards]
+    return {"shards": shards, "report": dict(entry.report), "time": entry.time}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a report holds {value!r}, which is not JSON: give numbers and strings")
+
+
+def _entry(block_id: str, content: Mapping[str, Any]) -> Entry:
+    shards = tuple(ShardEntry(key, size, crc32c) for key, size, crc32c in content["shards"])
+    return Entry(block_id, shards, content["report"], content["time"])
+
+
+def _read_log(log: Path) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    # after the last line end there is nothing, or a line that a crash has cut
+    header, *lines = _read_taken(log).split(b"\n")[:-1] or [b""]
+    if lines:
+        _check_version(log, header)
+    for line in lines:
+        try:
+            content = json.loads(line)
+            entry = _entry(content["block"], content)
+        except (ValueError, KeyError, TypeError):
+            _logger.warning("%s: a damaged line is skipped, its block is done again", log)
+        else:
+            entries[entry.block_id] = entry
+    return entries
+
+
+def _read_taken(log: Path) -> bytes:
+    """A log's bytes, also if compact() renames it now; none if its lines are merged already."""
+    for name in (log.name, log.name + CLOSED_SUFFIX):
+        try:
+            return log.with_name(name).read_bytes()
+        except FileNotFoundError:
+            continue
+    return b""
+
+
+def _read_merged(path: Path) -> dict[str, Entry]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    blocks = _check_version(path, content)["blocks"]
+    return {block_id: _entry(block_id, block) for block_id, block in blocks.items()}
+
+
+def _check_version(path: Path, content: bytes) -> Any:
+    """The content of a JSON object that this version of tomodask can read."""
+    try:
+        parsed = json.loads(content)
+        version = int(parsed["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"{path} is damaged ({error}): remove it, and its blocks are done again"
+        ) from None
+    if version > FORMAT_VERSION:
+        raise FormatError(
+            f"{path} is of format version {version}, this tomodask reads up to {FORMAT_VERSION}: "
+            "go on with the version that started the run, or a newer one"
+        )
+    return parsed
+
+
+def _is_intact(shard: ShardEntry, store_path: Path, checksums: bool) -> bool:
+    file = Path(store_path) / shard.key
+    if not file.is_file() or file.stat().st_size != shard.size:
+        return False
+    return not checksums or checksum(file) == shard.crc32c
+
+
+def _is_ledger_file(path: Path) -> bool:
+    return (
+        path.match(LOG_PATTERN)
+        or path.match(LOG_PATTERN + CLOSED_SUFFIX)
+        or path.name in (MERGED, "compact.lock")
+        or path.match(f"{MERGED}.*.partial")
+    )
