@@ -335,12 +335,8 @@ def _plan(recipe: Recipe, scan: Scan, workers: Workers) -> _Plan:
     rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
     corrections = tuple(recipe.correction_list(scan.signal))
     halo = sum(correct.halo(scan.geometry) for correct in corrections)
-    width = columns[1] - columns[0]
-    geometry = scan.geometry.take_columns(*columns)
-    need = need_of_blocks(
-        geometry, (width, width), scan.dtype, corrections, recipe.backend, workers.threads
-    )
-    chunk_rows, slice_bytes = recipe.volume.chunk_rows, width * width * 4
+    need = need_of_blocks(scan, columns, corrections, recipe.backend, workers.threads)
+    chunk_rows, slice_bytes = recipe.volume.chunk_rows, 4 * (columns[1] - columns[0]) ** 2
     block_rows = rows_per_block(need, workers.budget, chunk_rows, halo, slice_bytes)
     scan.check_layout(block_rows, halo)
     column, estimate = _resolve_center(scan, recipe)

@@ -7,44 +7,36 @@ from collections.abc import Sequence
 import numpy as np
 
 from tomodask.blocks import MemoryNeed
-from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import Correction
 from tomodask.projectors import memory_need
+from tomodask.scan import Scan
 
 FLOAT32 = np.dtype(np.float32).itemsize
 PYRAMID_SHARE = 1 / 7  # 1/8 + 1/64 + ... of a level's voxels, made while the block is in memory
+PROBED_ROWS = 32  # what is declared for so many rows is taken to grow with them
 ENCODE_COPIES = 2  # a shard is laid out chunk by chunk, then as one file
 
 
 def need_of_blocks(
-    geometry: ParallelBeam,
-    slice_shape: tuple[int, int],
-    dtype: np.dtype,
+    scan: Scan,
+    columns: tuple[int, int],
     corrections: Sequence[Correction],
     backend: str,
     threads: int,
 ) -> MemoryNeed:
     """Declared memory of a block: the largest of reading, correcting, reconstructing, writing.
 
-    Parameters
-    ----------
-    geometry : views and columns that a block reads.
-    slice_shape : (y, x) voxels of a slice.
-    dtype : of the raw counts.
+    columns : detector columns that a block uses; slices are as wide and as high.
     """
-    samples = geometry.num_angles * geometry.det_count
-    voxels = slice_shape[0] * slice_shape[1]
-    raw, corrected = samples * np.dtype(dtype).itemsize, samples * FLOAT32
-    volume = voxels * FLOAT32
-    working = max(
-        (
-            correction.working_bytes((geometry.num_angles, 32, geometry.det_count)) // 32
-            for correction in corrections
-        ),
-        default=0,
-    )
-    projector = memory_need(backend, geometry, slice_shape, threads)
-    correcting = raw + corrected + working
+    geometry = scan.geometry.take_columns(*columns)
+    width, num_angles = geometry.det_count, geometry.num_angles
+    raw, corrected = num_angles * width * scan.dtype.itemsize, num_angles * width * FLOAT32
+    volume = width * width * FLOAT32
+    projector = memory_need(backend, geometry, (width, width), threads)
+    rows = min(PROBED_ROWS, geometry.det_rows)
+    working = [correct.working_bytes((num_angles, rows, width)) // rows for correct in corrections]
+    reading = scan.memory_bytes((0, rows)) // rows
+    correcting = raw + corrected + max(working, default=0)
     reconstructing = corrected + projector.per_row + volume
     writing = round(volume * (1 + PYRAMID_SHARE + ENCODE_COPIES))
-    return MemoryNeed(projector.fixed, max(correcting, reconstructing, writing))
+    return MemoryNeed(projector.fixed, max(reading, correcting, reconstructing, writing))
