@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tomodask.errors import MemoryBudgetError
 from tomodask.geometry import Box, ParallelBeam, ViewRows
 
+HALO_WORTH = 4  # rows written for each row of halo on one side
 TARGET_BYTES = 64 * 2**20  # less, and the scheduler's milliseconds a task begin to show
 
 
@@ -56,7 +57,9 @@ class MemoryNeed:
 def rows_per_block(
     need: MemoryNeed, budget: int, chunk_rows: int, halo: int, bytes_per_row: int
 ) -> int:
-    """Rows a block writes: as few whole chunk rows as make `TARGET_BYTES`, as many as fit.
+    """Rows a block writes: whole chunks, enough for `TARGET_BYTES` and for the halo, if they fit.
+
+    A halo is read and corrected for nothing: blocks four times as high keep that below a half.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def rows_per_block(
             f"{smallest / 2**30:.2f} GiB and a worker has {budget / 2**30:.2f} GiB: {hint}"
         )
     fits = (budget - need.fixed) // need.per_row - 2 * halo
-    wanted = math.ceil(TARGET_BYTES / max(1, bytes_per_row))
+    wanted = max(math.ceil(TARGET_BYTES / max(1, bytes_per_row)), HALO_WORTH * halo)
     chunks = max(1, min(fits // chunk_rows, math.ceil(wanted / chunk_rows)))
     return chunks * chunk_rows
 

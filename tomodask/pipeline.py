@@ -38,7 +38,14 @@ from tomodask.projectors import make_projector
 from tomodask.provenance import describe_geometry, differing_keys, versions
 from tomodask.recipe import Recipe, run_hash
 from tomodask.reconstruct import Reconstructor
-from tomodask.samples import column_range, find_center_of, read_rows, required, slice_range
+from tomodask.samples import (
+    column_range,
+    corrections_for,
+    find_center_of,
+    read_rows,
+    required,
+    slice_range,
+)
 from tomodask.scan import Scan, is_zarr
 from tomodask.volume import Volume, VolumeSpec, create_volume, remove_volume, volume_metadata
 
@@ -333,7 +340,7 @@ class _Plan:
 def _plan(recipe: Recipe, scan: Scan, workers: Workers) -> _Plan:
     """Find the centre and the size of a block; refuse what can't be."""
     rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
-    corrections = tuple(recipe.correction_list(scan.signal))
+    corrections = corrections_for(scan, recipe)
     halo = sum(correct.halo(scan.geometry) for correct in corrections)
     need = need_of_blocks(scan, columns, corrections, recipe.backend, workers.threads)
     chunk_rows, slice_bytes = recipe.volume.chunk_rows, 4 * (columns[1] - columns[0]) ** 2

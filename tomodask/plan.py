@@ -36,7 +36,7 @@ def need_of_blocks(
     rows = min(PROBED_ROWS, geometry.det_rows)
     working = [correct.working_bytes((num_angles, rows, width)) // rows for correct in corrections]
     reading = scan.memory_bytes((0, rows)) // rows
-    correcting = raw + corrected + max(working, default=0)
+    correcting = max(raw, corrected) + max(working, default=0)  # a correction makes a new block
     reconstructing = corrected + projector.per_row + volume
     writing = round(volume * (1 + PYRAMID_SHARE + ENCODE_COPIES))
     return MemoryNeed(projector.fixed, max(reading, correcting, reconstructing, writing))

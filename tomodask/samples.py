@@ -11,6 +11,8 @@ from tomodask.errors import InputError
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.ingest import open_source
 from tomodask.ingest.raw import RawScan
+from tomodask.preprocess import Correction
+from tomodask.preprocess.phase import Paganin
 from tomodask.projections import Projections
 from tomodask.recipe import Recipe
 from tomodask.scan import Scan, is_zarr
@@ -60,11 +62,25 @@ def center_sinograms(scan: Scan | RawScan, recipe: Recipe) -> tuple[np.ndarray, 
     return np.concatenate([sinograms for sinograms, _ in parts]), parts[0][1]
 
 
+def corrections_for(scan: Scan | RawScan, recipe: Recipe) -> tuple[Correction, ...]:
+    """The recipe's corrections; energy and distance are the scan's where the recipe gives none."""
+    return tuple(
+        replace(
+            correct,
+            energy_kev=correct.energy_kev or scan.energy_kev,
+            distance_mm=correct.distance_mm or scan.distance_mm,
+        )
+        if isinstance(correct, Paganin)
+        else correct
+        for correct in recipe.correction_list(scan.signal)
+    )
+
+
 def corrected_sinograms(
     scan: Scan | RawScan, recipe: Recipe, start: int, stop: int
 ) -> tuple[np.ndarray, ParallelBeam]:
     """Sinograms of detector rows [start, stop) after all corrections, with their halo."""
-    corrections = recipe.correction_list(scan.signal)
+    corrections = corrections_for(scan, recipe)
     halo = sum(correct.halo(scan.geometry) for correct in corrections)
     low, high = max(0, start - halo), min(scan.geometry.det_rows, stop + halo)
     columns = column_range(recipe, scan.geometry)
@@ -85,7 +101,7 @@ def read_spread(
     geometry = projections.geometry
     geometry = replace(geometry, angles=recipe.angle_sign * geometry.angles)
     projections = projections.replace(geometry=geometry)
-    for correct in recipe.correction_list(scan.signal):
+    for correct in corrections_for(scan, recipe):
         if correct.halo(scan.geometry) == 0:
             projections = correct(projections)
     return projections.sinograms(), geometry

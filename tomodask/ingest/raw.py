@@ -32,6 +32,14 @@ class RawScan:
         return self.source.signal
 
     @property
+    def energy_kev(self) -> float | None:
+        return self.source.energy_kev
+
+    @property
+    def distance_mm(self) -> float | None:
+        return self.source.distance_mm
+
+    @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.source.dtype)
 
