@@ -265,3 +265,10 @@ def test_a_simulated_scan_is_consistent_with_its_own_truth():
     assert abs(scan.center_of_rotation - 31.5) <= 0.04 * 64
     again = simulate_scan(8, 64, 12, seed=5, num_spheres=30, photons=5000)
     np.testing.assert_array_equal(again.projections, scan.projections)
+
+
+def test_no_radius_rounds_a_disc_to_nan(rng):
+    """Where an edge meets the rim, radius**2 - edge**2 may come out below 0."""
+    angles = np.linspace(0, np.pi, 60)
+    for radius in rng.uniform(1, 30, 400):
+        assert np.isfinite(disc_sinogram(angles, 64, 31.5, radius=radius)).all()

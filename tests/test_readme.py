@@ -69,7 +69,9 @@ def test_the_algorithm_in_contributing_is_one(rng):
     text = (ROOT / "CONTRIBUTING.md").read_text()
     code = text.split("```python")[1].split("```")[0]
     code = "\n".join(line.removeprefix("   ") for line in code.splitlines())
-    prelude = "from dataclasses import dataclass\nimport numpy as np\nProjector = object\n"
+    prelude = (
+        "from dataclasses import dataclass\nimport numpy as np\nProjector = ParallelBeam = object\n"
+    )
     names: dict = {}
     exec(compile(prelude + code, "CONTRIBUTING.md", "exec"), names)
     angles = np.linspace(0, np.pi, 40, endpoint=False)

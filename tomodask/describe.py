@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tomodask.errors import UnfinishedError
+from tomodask.errors import AnglesError, UnfinishedError
 from tomodask.ingest import describe as describe_source
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import scan_metadata
-from tomodask.ingest.source import SourceOptions, require_path
+from tomodask.ingest.formats import recognise
+from tomodask.ingest.source import SourceOptions
 from tomodask.layers import recipe_file, resolve
 from tomodask.scan import Scan, is_zarr
 from tomodask.volume import Volume, volume_metadata
@@ -25,15 +26,22 @@ def info(path: str | Path, options: SourceOptions | None = None) -> dict[str, st
     ------
     MissingInputError, FormatError : nothing is there, or nothing that tomodask reads.
     """
-    path = require_path(path)
+    path = Path(path)
     if path.suffix in (".yaml", ".yml"):
         return _recipe(path)
     if not is_zarr(path):
-        return dict(describe_source(open_source(path, options or SourceOptions())))
+        return _raw(path, options or SourceOptions())
     metadata = volume_metadata(path)
     if metadata is not None:
         return _volume(Volume.open(path), metadata)
     return _scan(path)
+
+
+def _raw(path: Path, options: SourceOptions) -> dict[str, str]:
+    try:
+        return dict(describe_source(open_source(path, options)))
+    except AnglesError as error:  # all else can be told without them
+        return {"input": str(path), "format": recognise(path), "angles": str(error)}
 
 
 def _recipe(path: Path) -> dict[str, str]:

@@ -52,7 +52,8 @@ class Discs:
             u = x * np.cos(angles) + y * np.sin(angles) + center
             column, edges = _columns_touched(u, radius)
             # area of the disc on one side of each edge, but for a constant
-            area = edges * np.sqrt(radius**2 - edges**2) + radius**2 * np.arcsin(edges / radius)
+            root = np.sqrt(np.maximum(radius**2 - edges**2, 0))  # rounding goes below 0
+            area = edges * root + radius**2 * np.arcsin(edges / radius)
             view, cell = np.nonzero((column >= 0) & (column < det_count))
             sums[view, column[view, cell]] += value * np.diff(area, axis=1)[view, cell]
         return sums.astype(np.float32)

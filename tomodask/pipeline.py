@@ -342,7 +342,9 @@ def _plan(recipe: Recipe, scan: Scan, workers: Workers) -> _Plan:
     rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
     corrections = corrections_for(scan, recipe)
     halo = sum(correct.halo(scan.geometry) for correct in corrections)
-    need = need_of_blocks(scan, columns, corrections, recipe.backend, workers.threads)
+    need = need_of_blocks(
+        scan, columns, corrections, recipe.reconstructor(), recipe.backend, workers.threads
+    )
     chunk_rows, slice_bytes = recipe.volume.chunk_rows, 4 * (columns[1] - columns[0]) ** 2
     block_rows = rows_per_block(need, workers.budget, chunk_rows, halo, slice_bytes)
     scan.check_layout(block_rows, halo)

@@ -9,6 +9,7 @@ import numpy as np
 from tomodask.blocks import MemoryNeed
 from tomodask.preprocess import Correction
 from tomodask.projectors import memory_need
+from tomodask.reconstruct import Reconstructor
 from tomodask.scan import Scan
 
 FLOAT32 = np.dtype(np.float32).itemsize
@@ -21,6 +22,7 @@ def need_of_blocks(
     scan: Scan,
     columns: tuple[int, int],
     corrections: Sequence[Correction],
+    algorithm: Reconstructor,
     backend: str,
     threads: int,
 ) -> MemoryNeed:
@@ -37,6 +39,6 @@ def need_of_blocks(
     working = [correct.working_bytes((num_angles, rows, width)) // rows for correct in corrections]
     reading = scan.memory_bytes((0, rows)) // rows
     correcting = max(raw, corrected) + max(working, default=0)  # a correction makes a new block
-    reconstructing = corrected + projector.per_row + volume
+    reconstructing = corrected + projector.per_row + algorithm.row_bytes(geometry) + volume
     writing = round(volume * (1 + PYRAMID_SHARE + ENCODE_COPIES))
     return MemoryNeed(projector.fixed, max(reading, correcting, reconstructing, writing))

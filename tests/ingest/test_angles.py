@@ -87,7 +87,7 @@ def test_lines_outside_the_file_are_refused(lines):
 
 
 def test_too_few_angles_name_both_counts():
-    with pytest.raises(AnglesError, match="3 angles for 5 projections"):
+    with pytest.raises(AnglesError, match=r"3 angles for 5 projections: was the scan .* cut short"):
         AngleList(np.array([0.0, 60, 120]), None, "here").for_projections(all_of(5))
 
 

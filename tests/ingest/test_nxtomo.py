@@ -68,7 +68,7 @@ def test_without_an_image_key_all_frames_are_projections(write_nxtomo, counts):
 
 
 def test_flats_may_be_the_marked_frames_of_another_scan(write_nxtomo, counts):
-    path = write_nxtomo(counts, np.zeros(12, int), ANGLES)
+    path = write_nxtomo(counts, KEY, ANGLES)
     other = write_nxtomo(counts[::-1], KEY, ANGLES, name="flats.nxs")
     source = open_source(path, SourceOptions(flats=str(other), darks=str(other)))
     np.testing.assert_array_equal(source.flats(), counts[::-1][KEY == 1])
@@ -216,6 +216,7 @@ def test_the_energy_is_the_beams_and_never_the_rings(write_nxtomo, counts):
     assert source.pixel_size_um == pytest.approx(6.5)
     assert source.distance_mm == pytest.approx(250)
     assert source.metadata["title"] == "a bone"
+    assert source.metadata["dataset"] == "scan.nxs:/entry/instrument/camera/data"
 
 
 def test_the_pixel_at_the_object_goes_before_the_cameras(write_nxtomo, counts):

@@ -30,7 +30,7 @@ def reconstruct(capsys, tmp_path):
 
 
 def negativity(image: np.ndarray) -> float:
-    """Mean square of what lies below 0: a wrong centre draws dark and bright crescents in the air."""
+    """Mean square of what lies below 0: a wrong centre draws dark crescents in the air."""
     return float(np.mean(np.minimum(image, 0) ** 2))
 
 

@@ -54,6 +54,7 @@ def info(
     darks: o.Darks = None,
     angles: o.Angles = None,
     angles_lines: o.AnglesLines = None,
+    angle_units: o.AngleUnits = None,
     data: o.Data = None,
     json: o.Json = False,
 ) -> None:
@@ -82,6 +83,7 @@ def preview(
     darks: o.Darks = None,
     angles: o.Angles = None,
     angles_lines: o.AnglesLines = None,
+    angle_units: o.AngleUnits = None,
     data: o.Data = None,
     center: o.Center = None,
     filter: o.Filter = None,

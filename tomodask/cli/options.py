@@ -29,6 +29,7 @@ PATHS: dict[str, str] = {
     "darks": "ingest.darks",
     "angles": "ingest.angles",
     "angles_lines": "ingest.angles_lines",
+    "angle_units": "ingest.angle_units",
     "data": "ingest.data",
     "format": "ingest.format",
     "pixel_size": "ingest.pixel_size_um",
@@ -86,6 +87,10 @@ Angles = Annotated[
 AnglesLines = Annotated[
     str | None,
     _option("--angles-lines", panel=READ, text="Lines A:B of a longer angle file to use."),
+]
+AngleUnits = Annotated[
+    str | None,
+    _option("--angle-units", panel=READ, text="degrees or radians, of angles read from a file."),
 ]
 Data = Annotated[
     str | None, _option("--data", panel=READ, text="Dataset with the projections, in HDF5.")

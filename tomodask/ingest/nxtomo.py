@@ -202,7 +202,7 @@ def _energy_kev(detector: Detector) -> float | None:
 def _metadata(detector: Detector, label: str) -> dict[str, str | float]:
     found: dict[str, str | float] = {}
     for entry in reversed(detector.entries):  # the innermost has the last word
-        for label, name in (
+        for key, name in (
             ("title", "title"),
             ("sample", "sample/name"),
             ("date", "start_time"),
@@ -210,6 +210,6 @@ def _metadata(detector: Detector, label: str) -> dict[str, str | float]:
         ):
             text = text_of(get_node(entry, name))
             if text:
-                found[label] = text
+                found[key] = text
     units = attribute(detector.data, "units")
     return found | ({"units": units} if units else {}) | {"dataset": label}
