@@ -28,7 +28,7 @@ from tomodask.recipe import Recipe
 
 ROWS, COLUMNS, ANGLES, SPHERES = 128, 384, 600, 1200
 PHOTONS = 10000.0  # a pixel of the open beam
-RING_LEVEL = 0.005  # gain error of each column that the flats don't show
+RING_LEVEL = 0.01  # gain error of each column that the flats don't show
 PIXEL_UM = 1.5
 NAMES = ("scan.h5", "scan.zarr", "volume.zarr")
 
@@ -120,7 +120,8 @@ def _recipe(raw: Path, scan_store: Path, volume: Path, workers: int | None) -> R
         "scan": str(scan_store),
         "output": str(volume),
         "ingest": {"pixel_size_um": PIXEL_UM},
-        "corrections": {"stripes": {}},
+        "corrections": {"stripes": {"size": 5}},  # the rings are one column wide
+        "algorithm": {"fbp": {"filter": "hann"}},
         "cluster": {"workers": workers},
         "overwrite": True,
     }
