@@ -55,16 +55,16 @@ class Repeated:
         group.create_array("theta", data=np.rad2deg(self.angles)).attrs["units"] = "degrees"
 
 
-def measure(columns: int, rows: int, repeats: int, threads: int) -> dict[str, Any]:
+def measure(columns: int, rows: int, repeats: int, workers: int, threads: int) -> dict[str, Any]:
     """Slices/s of the kernel and of the pipeline, in turns; medians."""
     kernel, pipeline, busy = [], [], []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         source = Repeated(folder, columns, rows)
-        with local_cluster(size_workers(1, threads)) as client:
+        with local_cluster(size_workers(workers, threads // workers)) as client:
             scan = steps.ingest(source.path, folder / "scan.zarr", client=client)
             shutil.rmtree(source.path)
-            settings = {"center": source.center, "cluster": {"threads": threads}}
+            settings = {"center": source.center, "cluster": {"threads": threads // workers}}
             steps.reconstruct(
                 scan, folder / "warm.zarr", client=client, rows=f"0:{min(64, rows)}", **settings
             )
@@ -111,11 +111,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--workers", type=int, default=size_workers().count)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    result = measure(options.columns, options.rows, options.repeats, options.threads)
+    result = measure(
+        options.columns, options.rows, options.repeats, options.workers, options.threads
+    )
     answer = {
         "question": "slices/s from scan store to volume store against FBP alone, warm cluster",
+        "workers": options.workers,
         "threads": options.threads,
         "repeats": options.repeats,
         "machine": describe_machine(),

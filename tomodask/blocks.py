@@ -15,7 +15,7 @@ from tomodask.errors import MemoryBudgetError
 from tomodask.geometry import Box, ParallelBeam, ViewRows
 
 HALO_WORTH = 4  # rows written for each row of halo on one side
-TARGET_BYTES = 64 * 2**20  # less, and the scheduler's milliseconds a task begin to show
+TARGET_BYTES = 32 * 2**20  # less, and the scheduler's milliseconds a task begin to show
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tomodask.cluster.local import (
     WORKER_BASE_BYTES,
     Workers,
     available_cores,
+    available_memory,
     connect,
     local_cluster,
     size_workers,
@@ -50,6 +51,9 @@ def test_all_cores_are_used_unless_told():
         assert size.threads * size.count <= max(cores, workers)
         assert size.threads == max(1, cores // workers)
     assert size_workers(1, 5).threads == 5
+    default = size_workers()
+    assert default.count == max(min(2, cores), cores // 4)
+    assert default.count * default.memory <= available_memory()
 
 
 def test_too_little_memory_is_refused_with_both_numbers():

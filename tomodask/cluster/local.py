@@ -29,6 +29,7 @@ SETTINGS = {
     "distributed.admin.event-loop-monitor-interval": "1s",
 }
 WORKER_BASE_BYTES = 400 * 2**20  # interpreter, imports and FFT plans, before any block
+CORES_A_WORKER = 4
 SHARE_OF_MEMORY = 0.75  # of what is free, for all workers together: the page cache needs some too
 
 
@@ -59,7 +60,8 @@ def available_memory() -> int:
 def size_workers(
     workers: int | None = None, threads: int | None = None, memory: int | None = None
 ) -> Workers:
-    """Fill in what was not given: one worker for every 8 cores, all cores used, 75 % of the memory.
+    """Fill in what was not given: one worker for every 4 cores and two at least, all cores used,
+    75 % of the memory. While one worker reads or writes, another computes.
 
     `memory` is bytes a worker.
 
@@ -69,7 +71,7 @@ def size_workers(
     MemoryBudgetError : `memory` is less than an idle worker takes.
     """
     cores = available_cores()
-    count = max(1, cores // 8) if workers is None else workers
+    count = max(min(2, cores), cores // CORES_A_WORKER) if workers is None else workers
     if count < 1 or (threads is not None and threads < 1):
         raise InputError(f"{count} workers with {threads} threads: give at least one of each")
     share = threads if threads is not None else max(1, cores // count)
