@@ -22,6 +22,7 @@ from tomodask.calibrate.mirror import (
 )
 from tomodask.calibrate.pairs import MirroredPairs, mirrored_pairs
 from tomodask.calibrate.rows import SignalRows, ViewOrder, signal_rows
+from tomodask.calibrate.verdict import Finding, judge
 from tomodask.calibrate.vo import DoubleWedge, half_turn
 from tomodask.errors import AnglesError, InputError
 from tomodask.geometry import ParallelBeam
@@ -30,12 +31,6 @@ Method = Literal["auto", "vo", "pairs"]
 
 MAX_ROWS = 32
 MANY_PAIRS = 8
-MIN_SIGMAS = 6.0  # chance reaches 4.5 among a few hundred candidates
-ALONE_SIGMAS = 8.0  # for a method that no other confirms
-FAINT_SIGMAS = 4.5
-MAX_RIVAL = 0.8  # height of the next peak over the highest
-AGREEMENT = 0.5  # detector columns within which two methods agree
-MAX_UNCERTAINTY = 0.5  # detector columns
 ADVICE = (
     "Look at slices with centres around it, then set the centre by hand or narrow the search; or "
     "give more rows that cross the object"
@@ -133,7 +128,7 @@ def find_center(
             f"{views.angles.size} views over {_degrees(views.angles):.1f} degrees don't make half "
             "a turn, so the axis can't be told: set the centre by hand",
         )
-    verdict = _judge(found, span)
+    verdict = judge(found, span)
     shown = found[verdict.best].peak
     used = f"{signal.rows.size} of {len(sinograms)} rows used"
     return CenterEstimate(
@@ -201,22 +196,9 @@ def _nothing(columns: int, reason: str) -> CenterEstimate:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Finding:
-    """A method's peak, and how it may be used.
-
-    weakness : why it needs another method beside it, None if it doesn't.
-    whole_turn : it is made of many real pairs.
-    """
-
-    peak: AxisPeak
-    weakness: str | None
-    whole_turn: bool = False
-
-
 def _find_axes(
     signal: SignalRows, angles: np.ndarray, search: tuple[float, float], method: Method
-) -> dict[str, _Finding]:
+) -> dict[str, Finding]:
     """What each method that was asked for, and that the angles allow, finds."""
     sinograms, truncated = signal.sinograms, signal.truncated
     low, high = (binned_column(column, signal.binning) for column in search)
@@ -232,13 +214,13 @@ def _find_axes(
     if half is not None:
         weakness = "as the object reaches beyond the detector" if truncated else None
         weakness = "as pairs all around should show the axis too" if many else weakness
-        found["vo"] = _Finding(find(lambda binning: DoubleWedge(half, binning)), weakness)
+        found["vo"] = Finding(find(lambda binning: DoubleWedge(half, binning)), weakness)
     if pairs is not None:
         # extrapolation errs by about twice what noise and rows tell, over all kinds of scans
         doubt = 2.0 if pairs.extrapolated else 1.0
         weakness = "as they are extrapolated" if pairs.extrapolated else None
         peak = find(lambda binning: MirroredPairs(pairs, binning), doubt)
-        found["pairs"] = _Finding(peak, weakness, whole_turn=many)
+        found["pairs"] = Finding(peak, weakness, whole_turn=many)
     return found
 
 
@@ -251,91 +233,3 @@ def _on_detector(peak: AxisPeak, binning: int, doubt: float) -> AxisPeak:
         per_row=np.array([unbinned_column(column, binning) for column in peak.per_row]),
         candidates=np.array([unbinned_column(column, binning) for column in peak.candidates]),
     )
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    best: str
-    center: float
-    uncertainty: float
-    method: str
-    confident: bool
-    reason: str
-
-
-def _judge(found: Mapping[str, _Finding], search: tuple[float, float]) -> _Verdict:
-    """Weigh what the methods found, and say in words whether it can be trusted."""
-    doubts = {name: _doubt(finding.peak, search) for name, finding in found.items()}
-    votes = [name for name, doubt in doubts.items() if doubt is None]
-    # pairs all around assume nothing; otherwise the one that stands out most
-    best = max(votes or found, key=lambda n: (found[n].whole_turn, found[n].peak.sigmas))
-    if len(votes) == 2:
-        return _together(best, found)
-    if len(votes) == 1:
-        return _alone(best, found, search)
-    anywhere = (search[1] - search[0]) / float(np.sqrt(12))  # the spread of a uniform distribution
-    return _Verdict(
-        best, found[best].peak.center, anywhere, best, False, f"{best} can't tell, {doubts[best]}"
-    )
-
-
-def _doubt(peak: AxisPeak, search: tuple[float, float]) -> str | None:
-    """Why a method's peak can't be taken for the axis; None if it can."""
-    if peak.sigmas < MIN_SIGMAS:
-        return f"its peak stands {peak.sigmas:.1f} sigmas over chance, {MIN_SIGMAS:g} are needed"
-    if peak.rival > MAX_RIVAL * peak.sigmas:
-        return f"its next peak is {peak.rival / peak.sigmas:.0%} as high as the highest"
-    edge = min(1.0, 0.05 * (search[1] - search[0]))
-    if not search[0] + edge <= peak.center <= search[1] - edge:
-        return f"its peak lies at the end of the search, columns {search[0]:.0f} to {search[1]:.0f}"
-    return None
-
-
-def _alone(name: str, found: Mapping[str, _Finding], search: tuple[float, float]) -> _Verdict:
-    """One method stands clear of chance: it must do so well, and no other may point elsewhere."""
-    peak, weakness = found[name].peak, found[name].weakness
-    uncertainty = peak.standard_error
-    reason = f"{name} {peak.center:.2f}, {peak.sigmas:.0f} sigmas over chance"
-    contradicted = False
-    for other in found.keys() - {name}:
-        faint = found[other].peak
-        apart = abs(faint.center - peak.center)
-        if apart <= min(1.0, 0.01 * (search[1] - search[0])):
-            # that a peak lies so near by chance has odds of a few in a hundred
-            weakness = None
-            reason += f"; {other} agrees faintly"
-        elif faint.sigmas > max(FAINT_SIGMAS, peak.sigmas / 3) and apart > max(
-            1.0, 3 * faint.standard_error
-        ):
-            contradicted, uncertainty = True, max(apart, uncertainty)
-            reason += f"; {other} has a faint peak {apart:.1f} columns away"
-    if weakness is None and peak.per_row.size < 2:
-        weakness = "as a single row has no other to agree with"
-    sure = peak.sigmas >= ALONE_SIGMAS and peak.standard_error <= MAX_UNCERTAINTY
-    if weakness or not sure:
-        reason += f"; uncertain by {peak.standard_error:.1f} columns, it is not enough"
-        reason += f" alone, {weakness}" if weakness else ""
-    confident = sure and weakness is None and not contradicted
-    return _Verdict(name, peak.center, uncertainty, name, confident, reason)
-
-
-def _together(best: str, found: Mapping[str, _Finding]) -> _Verdict:
-    """Both methods stand clear of chance: they must agree, and then count by their certainty."""
-    vo, pairs = found["vo"].peak, found["pairs"].peak
-    apart = abs(vo.center - pairs.center)
-    spread = float(np.hypot(vo.standard_error, pairs.standard_error))
-    reason = f"vo {vo.center:.2f} and pairs {pairs.center:.2f}"
-    # a whole turn of pairs is sure of itself, even where half a turn of a cut-off object is vague
-    allowed = min(3 * spread, 5.0) if found["pairs"].whole_turn else min(2 * spread, 1.0)
-    if apart > max(AGREEMENT, allowed):
-        reason += f" are {apart:.1f} columns apart; {best} is the more reliable"
-        center, uncertainty = found[best].peak.center, max(apart, spread)
-        return _Verdict(best, center, uncertainty, best, False, reason)
-    centers = np.array([vo.center, pairs.center])
-    weights = np.array([vo.standard_error, pairs.standard_error]) ** -2.0
-    center = float(np.average(centers, weights=weights))
-    scatter = float(np.average((centers - center) ** 2, weights=weights))
-    uncertainty = float(np.sqrt(1 / weights.sum() + scatter))
-    confident = uncertainty <= MAX_UNCERTAINTY
-    reason += " agree" if confident else f" agree, but only within {uncertainty:.1f} columns"
-    return _Verdict(best, center, uncertainty, "vo and pairs", confident, reason)

@@ -21,6 +21,7 @@ import scipy.fft
 from scipy import ndimage
 
 UPSAMPLING = 8  # samples of a correlation per column: a parabola then finds its peak to 0.01
+FINEST = 0.003  # columns: what parabola and float32 leave of a peak without noise
 REACH = 3  # columns of the lines within which a peak is followed
 SMOOTHING = 1.5  # frequencies; more would drown a signal that has only the lowest few
 COARSE_COLUMNS = 128  # of the lines that the whole search is done on
@@ -304,6 +305,7 @@ def _standard_error(correlation: Correlation, at: float) -> float:
     # padding to twice the length counts each independent frequency twice
     slope = float(np.sqrt((doubled**2 * correlation.noise).sum()))
     by_noise = slope / curvature if curvature > 0 else float(correlation.length)
+    by_noise = max(by_noise, FINEST)
     rows = len(correlation.variance)
     if rows < 2:
         return by_noise

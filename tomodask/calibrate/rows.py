@@ -88,8 +88,9 @@ def signal_rows(sinograms: np.ndarray, views: ViewOrder, max_rows: int) -> Signa
     cleaned = [bin_columns(_clean(views.take(sinograms[row])), binning) for row in usable]
     looks = [_structure(row) for row in cleaned]
     signal = np.array([structure.mean() for structure, _ in looks])
+    chance = np.array([np.sqrt((noise**2).mean() / noise.size) for _, noise in looks])
     usual = float(np.quantile(signal, 0.9)) if signal.size else 0.0
-    strong = np.flatnonzero(signal > 0.02 * max(usual, 0.0))
+    strong = np.flatnonzero(signal + 3 * chance > 0.02 * max(usual, 0.0))
     strong = strong[spread(strong.size, max_rows)]
     if not strong.size:
         return SignalRows(strong, np.empty((0, views.angles.size, 0), np.float32), binning, False)

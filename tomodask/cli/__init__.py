@@ -24,6 +24,7 @@ app = typer.Typer(
     name="tomodask",
     help=(tomodask.__doc__ or "").partition("\n\n")[0],
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
