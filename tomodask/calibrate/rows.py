@@ -113,10 +113,8 @@ def _holds_values(sinogram: np.ndarray) -> bool:
 
 def _clean(sinogram: np.ndarray) -> np.ndarray:
     """Without missing values, spikes and stripes, and divided by the noise of its column steps."""
-    row = _without_spikes(_filled(sinogram))
-    profile = row.mean(axis=0)
-    # what a ring is made of stands still while the object turns, and is its own mirror image
-    row -= profile - ndimage.median_filter(profile, 11, mode="nearest")
+    # stripes first, or a dead column would be cut down as a spike, and once more, as spikes feign some
+    row = _without_stripes(_without_spikes(_without_stripes(_filled(sinogram))))
     steps = np.diff(row, axis=-1)
     bend = _view_bend(steps)
     noise = max(float(np.sqrt((bend**2).mean())), 1e-3 * float(steps.std()), 1e-12)
@@ -139,6 +137,12 @@ def _filled(sinogram: np.ndarray) -> np.ndarray:
     known = np.maximum((~missing).sum(axis=0), 1)
     sinogram = np.where(missing, 0, sinogram)
     return np.where(missing, sinogram.sum(axis=0) / known, sinogram).astype(np.float32)
+
+
+def _without_stripes(sinogram: np.ndarray) -> np.ndarray:
+    """What a ring is made of stands still while the object turns, and is its own mirror image."""
+    profile = sinogram.mean(axis=0)
+    return sinogram - (profile - ndimage.median_filter(profile, 11, mode="nearest"))
 
 
 def _without_spikes(sinogram: np.ndarray) -> np.ndarray:
