@@ -248,6 +248,15 @@ def test_methods_that_disagree_give_no_confidence(make_scan):
     assert estimate.uncertainty > 2
 
 
+def test_a_beam_lost_half_way_round_gives_no_confidence(make_scan, rng):
+    scan = make_scan(84.4, views=300, degrees=360)
+    sinograms = scan.sinograms.copy()
+    sinograms[:, 150:] = rng.normal(size=(4, 150, 160))
+    estimate = find_center(sinograms, scan.geometry)
+    assert estimate.methods["vo"] == pytest.approx(84.4, abs=0.5)  # the first half is good
+    assert not estimate.confident
+
+
 # --- input that can't be used -------------------------------------------------------------------
 
 
