@@ -1,3 +1,5 @@
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -331,3 +333,16 @@ def test_the_interior_region_that_cannot_be_told_is_not_claimed(data_dir):
     estimate = find_center(sinograms, ParallelBeam(np.deg2rad(degrees[key == 0]), 22, 26))
     assert not estimate.confident
     assert "Look at slices" in estimate.message
+
+
+def test_an_estimate_on_a_crop_is_moved_to_the_detector(make_scan):
+    scan = make_scan(80.0)
+    estimate = find_center(scan.sinograms, scan.geometry)
+    moved = estimate.shifted(25)
+    assert moved.center == estimate.center + 25
+    np.testing.assert_allclose(moved.candidates - estimate.candidates, 25)
+    np.testing.assert_allclose(moved.per_row - estimate.per_row, 25)
+    assert moved.uncertainty == estimate.uncertainty
+    assert json.loads(json.dumps(moved.as_dict()))["center"] == pytest.approx(
+        moved.center, abs=1e-4
+    )

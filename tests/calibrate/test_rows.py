@@ -71,9 +71,9 @@ def test_stripes_are_taken_out(make_scan):
     stripes = np.zeros(160, np.float32)
     stripes[[30, 75, 76, 110]] = [0.5, -0.4, -0.4, 2.0]
     clean, changed = cleaned(scan, scan.sinograms), cleaned(scan, scan.sinograms + stripes)
-    scale = np.ptp(scan.sinograms) / np.ptp(clean)  # rows are divided by their noise
-    # what is left is the object's own step there, which the median of 11 columns doesn't know
-    assert scale * np.abs(changed - clean).max() < 0.25 * stripes.max()
+    # in units of the noise: what is left is the object's own step there, which the median of 11
+    # columns doesn't know; a dead column cut as a spike, view by view, would leave 4
+    np.testing.assert_allclose(changed, clean, atol=1.5)
 
 
 def test_spikes_are_cut_down_to_what_a_step_of_the_object_might_be(make_scan):
