@@ -250,6 +250,19 @@ def test_a_block_written_twice_gives_the_same_bytes(made, scan, tmp_path, bytes_
     assert bytes_of(tmp_path / "fresh.zarr") == bytes_of(made)
 
 
+def test_a_stage_that_turns_the_other_way_gives_the_same_volume(
+    raw_file, made, client, tmp_path, bytes_of
+):
+    path = tmp_path / "stack.zarr"
+    _stack(path, raw_file, chunks=(60, 4, 48))
+    angles = zarr.open_array(path / "theta", mode="r+")
+    angles[:] = -angles[:]
+    column = volume_metadata(made)["geometry"]["center_of_rotation"]
+    output = tmp_path / "volume.zarr"
+    steps.reconstruct(path, output, client=client, angle_sign=-1, center=column, **SMALL)
+    assert bytes_of(output) == bytes_of(made)
+
+
 def test_a_zarr_stack_is_reconstructed_in_place(raw_file, made, client, tmp_path, bytes_of):
     path = tmp_path / "stack.zarr"
     _stack(path, raw_file, chunks=(60, 4, 48))

@@ -97,14 +97,12 @@ def read_spread(
     """Sinograms of single rows, every `view_step`-th view; rows that are not neighbours can't
     share a halo, so corrections that need one are left out."""
     columns = column_range(recipe, scan.geometry)
-    projections = read_rows_of(scan, rows, columns, slice(None, None, view_step))
-    geometry = projections.geometry
-    geometry = replace(geometry, angles=recipe.angle_sign * geometry.angles)
-    projections = projections.replace(geometry=geometry)
+    spread = read_rows_of(scan, rows, columns, slice(None, None, view_step))
+    projections = _turned(spread, recipe.angle_sign)
     for correct in corrections_for(scan, recipe):
         if correct.halo(scan.geometry) == 0:
             projections = correct(projections)
-    return projections.sinograms(), geometry
+    return projections.sinograms(), projections.geometry
 
 
 def read_rows(
@@ -115,9 +113,12 @@ def read_rows(
     angle_sign: int = 1,
 ) -> Projections:
     """Raw projections of detector rows [start, stop); angles turned as the recipe says."""
-    projections = scan.read((start, stop), columns)
-    geometry = replace(projections.geometry, angles=angle_sign * projections.geometry.angles)
-    return projections.replace(geometry=geometry)
+    return _turned(scan.read((start, stop), columns), angle_sign)
+
+
+def _turned(projections: Projections, angle_sign: int) -> Projections:
+    geometry = projections.geometry
+    return projections.replace(geometry=replace(geometry, angles=angle_sign * geometry.angles))
 
 
 def required(value: str | None, name: str) -> str:
