@@ -12,7 +12,7 @@ import tomodask
 ROOT = Path(tomodask.__file__).parent
 PACKAGES = {"ingest", "preprocess", "calibrate", "projectors", "reconstruct", "cluster", "cli"}
 
-BASE = {"tomodask", "errors", "geometry", "projections", "blocks", "phantom", "quality"}
+BASE = {"tomodask", "errors", "threads", "geometry", "projections", "blocks", "phantom", "quality"}
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
 STORAGE = {"ingest", "scan", "spread", "shards", "ledger", "volume"}
 RUNTIME = {"cluster", "plan"}
@@ -51,7 +51,7 @@ SHELVES = {
     "front": (FRONT, ["base", "methods", "storage", "runtime", "front"], None),
 }
 # A package that only one file on a shelf may import.
-ONLY_IN = {"finufft": "projectors/fourier.py", "astra": "projectors/astra.py"}
+ONLY_IN = {"finufft": "projectors/finufft.py", "astra": "projectors/astra.py"}
 # Methods that build on another one.
 METHOD_IMPORTS = {
     "calibrate": {"calibrate", "projectors"},

@@ -60,6 +60,8 @@ class ParallelBeam:
     center_slope : columns that the axis moves from one row to the next (camera roll).
     pixel_size_um : detector pixel at the object, None where unknown: values are then 1/pixel.
     row_start : index of the first row spanned on the whole detector.
+    column_shifts : (num_angles,) detector columns that the axis is off in each view (jitter of
+        stage or beam), None where there is none: u = x cos + y sin + c + shift.
     """
 
     angles: np.ndarray
@@ -69,6 +71,7 @@ class ParallelBeam:
     center_slope: float = 0.0
     pixel_size_um: float | None = None
     row_start: int = 0
+    column_shifts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         angles = np.asarray(self.angles, dtype=np.float64)
@@ -87,6 +90,14 @@ class ParallelBeam:
                 f"pixel size {self.pixel_size_um} um: give a positive length, or none"
             )
         object.__setattr__(self, "angles", angles)
+        if self.column_shifts is not None:
+            shifts = np.asarray(self.column_shifts, dtype=np.float64)
+            if shifts.shape != angles.shape or not np.isfinite(shifts).all():
+                raise GeometryError(
+                    f"column shifts of shape {shifts.shape} for {angles.size} views: one finite "
+                    "number of detector columns for each is expected"
+                )
+            object.__setattr__(self, "column_shifts", shifts)
 
     @property
     def num_angles(self) -> int:
@@ -109,6 +120,10 @@ class ParallelBeam:
                 "the centre of rotation is not known: find it with `tomodask center`"
             )
         return self.center_of_rotation + self.center_slope * np.arange(self.det_rows)
+
+    def shifts(self) -> np.ndarray:
+        """(num_angles,) columns that the axis is off in each view, 0 where none is known."""
+        return np.zeros(self.num_angles) if self.column_shifts is None else self.column_shifts
 
     def footprint(self, box: Box) -> ViewRows:
         """Detector rows, counted from `row_start`, that the voxels of `box` project onto."""
@@ -144,7 +159,8 @@ class ParallelBeam:
 
     def take_views(self, views: slice) -> ParallelBeam:
         """The same beam with some of its views."""
-        return replace(self, angles=self.angles[views])
+        shifts = None if self.column_shifts is None else self.column_shifts[views]
+        return replace(self, angles=self.angles[views], column_shifts=shifts)
 
     def with_center(self, center: float, slope: float = 0.0) -> ParallelBeam:
         """The same beam with its axis at column `center` of the first row spanned."""

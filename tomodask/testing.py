@@ -44,6 +44,7 @@ def projector_cases() -> dict[str, tuple[ParallelBeam, tuple[int, int]]]:
         "object smaller than the detector": (even, (7, 12)),
         "angles in any order and range": (replace(even, angles=uneven), (32, 32)),
         "pixels of 2 um": (replace(even, pixel_size_um=2.0), (32, 32)),
+        "a stage that jitters": (replace(even, column_shifts=2 * np.cos(np.arange(20))), (32, 31)),
     }
 
 

@@ -30,12 +30,12 @@ def test_the_table_is_loaded_on_demand() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_reference_and_fourier_are_always_there() -> None:
-    assert {"reference", "fourier"} <= set(available_backends()) <= set(BACKENDS)
+def test_all_but_astra_are_always_there() -> None:
+    assert {"reference", "fourier", "finufft"} <= set(available_backends()) <= set(BACKENDS)
 
 
 def test_unknown_backend_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="'cuda': there are reference, fourier, astra"):
+    with pytest.raises(InputError, match="'cuda': there are reference, fourier, finufft, astra"):
         load_backend("cuda")
 
 

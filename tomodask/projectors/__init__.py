@@ -21,12 +21,14 @@ from tomodask.projectors.rowfilter import PadMode, RowFilter
 BACKENDS = {
     "reference": "tomodask.projectors.reference:ReferenceBackend",
     "fourier": "tomodask.projectors.fourier:FourierBackend",
+    "finufft": "tomodask.projectors.finufft:FinufftBackend",
     "astra": "tomodask.projectors.astra:AstraBackend",
 }
 
 # what a backend needs beside NumPy and SciPy: the package it imports, and what installs it
 PACKAGES = {
-    "fourier": ("finufft", "tomodask"),
+    "fourier": ("numba", "tomodask"),
+    "finufft": ("finufft", "tomodask"),
     "astra": ("astra", "tomodask[astra]"),
 }
 

@@ -99,7 +99,8 @@ def _detector_vectors(geometry: ParallelBeam) -> np.ndarray:
     distance u - c from the rotation axis.
     """
     cos, sin = np.cos(geometry.angles), np.sin(geometry.angles)
-    middle = (geometry.det_count - 1) / 2 - row_centers(geometry)[:, None]
+    centers = row_centers(geometry)[:, None] + geometry.shifts()
+    middle = (geometry.det_count - 1) / 2 - centers
     vectors = np.empty((geometry.det_rows, geometry.num_angles, 6))
     vectors[:, :, 0], vectors[:, :, 1] = sin, cos
     vectors[:, :, 2], vectors[:, :, 3] = middle * cos, -middle * sin

@@ -1,132 +1,115 @@
-"""The Fourier projector: O(N^2 log N) a slice instead of O(N^3), by FINUFFT.
+"""The Fourier projector: O(N^2 log N) a slice instead of O(N^3), many slices at once.
 
 The Fourier transform of a view is a line through the transform of the slice (the central slice
-theorem). A non-uniform FFT of type 2 reads those lines off a slice, one of type 1 puts them back
-(Barnett, Magland, af Klinteberg 2019, doi:10.1137/18M120885X). A slice is real, so half of each
-line is enough; every slice is transformed alone and by one thread, so its bytes depend on no other.
+theorem). A.T adds the lines to a grid and transforms that into slices, A reads them off it. Places
+and weights are the same for all slices, so one lookup serves the `LANES` slices of a vector; no
+lane knows of the others, so a row's bytes depend on that row alone. (Arcadu et al. 2016,
+doi:10.1109/TIP.2016.2516945, and Marone and Stampanoni 2012, doi:10.1107/S0909049512032864, grid
+two slices as one complex image instead.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil, hypot
-from threading import Lock
 
-import finufft
 import numpy as np
-import scipy.fft
 
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
-from tomodask.projectors.rowfilter import VIEWS_AT_ONCE, RowFilter, view_runs
+from tomodask.projectors.lane_fft import fast_length
+from tomodask.projectors.lane_plane import Plane, Rows, Sizes
+from tomodask.projectors.rowfilter import RowFilter
+from tomodask.projectors.vectors import LANES
 
-TOLERANCE = 1e-4  # of FINUFFT; 1e-3 is a tenth faster; float32 places allow 3e-4 at 4096 columns
-UPSAMPLING = 1.25  # of its grid; its default, 2, takes twice as long for the same tolerance
 LENGTH_STEPS = 16  # lengths grow by this part of the columns: most rows share one length
 MARGIN = 2  # columns between the slice and its periodic images
 
 
 class FourierBackend:
-    """Line integrals of a slice that is band-limited to its pixels, and their adjoint."""
+    """Line integrals of a slice that is band-limited to its pixels, and their adjoint.
+
+    stage_seconds : of the last call, by stage ("rows", "grid", "slices"), all batches together.
+    """
 
     def __init__(self, shape_yx: tuple[int, int], geometry: ParallelBeam, threads: int = 1) -> None:
         self.shape_yx = shape_yx
         self.angles = geometry.angles
+        self.shifts = geometry.shifts()
         self.det_count = geometry.det_count
         self.threads = threads
         self.centers = row_centers(geometry)
-        self._lines_of_length: dict[int, _Lines] = {}  # one, or two where a leaning axis needs it
+        self.stage_seconds: dict[str, float] = {}
+        self._planes: dict[int, Plane] = {}  # by length, for FBP's lines are longer than A.T's
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column), lengths in pixels."""
         sinograms = np.empty((len(volume), self.angles.size, self.det_count), np.float32)
-
-        def project(row: int) -> None:
-            lines = self._lines(row)
-            turn = np.conj(lines.turn(self.centers[row]))
-            with lines.workspace() as work:
-                work.read_lines(volume[row])
-                for views in view_runs(self.angles.size):
-                    spectra = work.spectra[views] * np.conj(lines.half_pixel[views])
-                    spectra *= turn
-                    rows = scipy.fft.irfft(spectra, lines.length, axis=1, overwrite_x=True)
-                    sinograms[row, views] = rows[:, : self.det_count]
-
-        self._for_each_row(project)
+        self.stage_seconds = {}
+        for rows, length in self._batches():
+            slices = np.ascontiguousarray(volume[rows])
+            with self._plane(length).workspace(self.threads, self.stage_seconds) as work:
+                work.read_lines(slices)
+                work.lines_to_rows(Rows.of(sinograms[rows]), self._lanes(rows), self.shifts)
         return sinograms
 
     def adjoint(self, sinograms: np.ndarray) -> np.ndarray:
         """(row, angle, column) -> (z, y, x), lengths in pixels."""
-        return self._put_back(lambda row, views, length: sinograms[row, views], lambda length: 0)
+        return self._put_back(sinograms, None)
 
     def filtered_adjoint(self, sinograms: np.ndarray, row_filter: RowFilter) -> np.ndarray:
-        """Filter, weight and back-project, run of views by run of views, while in the cache.
+        """Filter, weight and back-project; the filter is one more factor of the lines.
 
-        The filter reaches beyond the detector's ends; as much of that as a line can hold is kept,
-        as cutting it off would let the edges ring.
+        Its tails beyond the detector's ends are kept, as cutting them off would let the edges ring.
         """
+        return self._put_back(sinograms, row_filter)
 
-        def before(length: int) -> int:
-            return (min(length, row_filter.length) - self.det_count) // 2
-
-        def filtered(row: int, views: slice, length: int) -> np.ndarray:
-            tail = before(length)
-            return row_filter.rows(sinograms[row, views], views, tail, tail)
-
-        return self._put_back(filtered, before)
-
-    def _put_back(
-        self, rows_of: Callable[[int, slice, int], np.ndarray], before: Callable[[int], int]
-    ) -> np.ndarray:
-        """Back-project what `rows_of` gives for row, views, length: columns from -`before` on."""
+    def _put_back(self, sinograms: np.ndarray, row_filter: RowFilter | None) -> np.ndarray:
         volume = np.empty((self.centers.size, *self.shape_yx), np.float32)
-
-        def back_project(row: int) -> None:
-            lines = self._lines(row)
-            turn = lines.turn(self.centers[row] + before(lines.length)) * lines.adjoint_weights
-            with lines.workspace() as work:
-                for views in view_runs(self.angles.size):
-                    rows = rows_of(row, views, lines.length)
-                    spectra = scipy.fft.rfft(rows, lines.length, axis=1)
-                    out = work.spectra[views]
-                    np.multiply(spectra[:, : lines.num_frequencies], turn, out=out)
-                    out *= lines.half_pixel[views]
-                work.put_lines_back(volume[row])
-
-        self._for_each_row(back_project)
+        self.stage_seconds = {}
+        for rows, length in self._batches():
+            part, centers, fused = sinograms[rows], self._lanes(rows), row_filter
+            if row_filter is not None and row_filter.length >= length:
+                length = row_filter.length
+            elif row_filter is not None:  # so large a slice needs longer lines than the filter
+                before = (row_filter.length - self.det_count) // 2
+                part = np.stack([row_filter.rows(one, slice(None), before, before) for one in part])
+                centers, fused = centers + before, None
+            with self._plane(length).workspace(self.threads, self.stage_seconds) as work:
+                work.rows_to_lines(Rows.of(part), centers, self.shifts, fused)
+                work.put_lines_back(volume[rows])
         return volume
 
-    def _lines(self, row: int) -> _Lines:
-        length = line_length(self.det_count, self.shape_yx, self.centers[row])
-        if length not in self._lines_of_length:
-            self._lines_of_length[length] = _last_lines(
-                self.angles.tobytes(), self.shape_yx, length
-            )
-        return self._lines_of_length[length]
+    def _batches(self) -> Iterator[tuple[slice, int]]:
+        """Runs of up to `LANES` rows whose lines are equally long."""
+        lengths = [
+            line_length(self.det_count, self.shape_yx, center, np.abs(self.shifts).max())
+            for center in self.centers
+        ]
+        start = 0
+        for row in range(1, len(lengths) + 1):
+            if row == len(lengths) or row - start == LANES or lengths[row] != lengths[start]:
+                yield slice(start, row), lengths[start]
+                start = row
 
-    def _for_each_row(self, do: Callable[[int], None]) -> None:
-        rows = range(self.centers.size)
-        if self.threads == 1:
-            for row in rows:
-                do(row)
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(do, rows))  # the list raises what a thread raised
+    def _lanes(self, rows: slice) -> np.ndarray:
+        """(LANES,) columns of the axis; idle lanes have the last row's."""
+        centers = self.centers[rows]
+        return np.append(centers, np.repeat(centers[-1], LANES - centers.size))
+
+    def _plane(self, length: int) -> Plane:
+        if length not in self._planes:
+            self._planes[length] = _last_plane(self.angles.tobytes(), self.shape_yx, length)
+        return self._planes[length]
 
     @staticmethod
     def memory_bytes(
         num_angles: int, det_count: int, shape_yx: tuple[int, int], threads: int
     ) -> int:
-        """For an axis up to a quarter of the detector off its middle, both directions in use."""
-        length = line_length(det_count, shape_yx, det_count / 4)
-        points, pixels = num_angles * ceil(length / 2), shape_yx[0] * shape_yx[1]
-        shared = (8 + 8) * points  # places on the plane, shifts by half a pixel
-        plan = 8 * points + 8 * UPSAMPLING**2 * pixels  # order of the points, FFT grid
-        buffers = 8 * points + 8 * pixels + 8 * 4 * VIEWS_AT_ONCE * (2 * det_count + length)
-        return int(shared + threads * (2 * plan + buffers))
+        """Of FBP; A and A.T alone take less."""
+        length = max(2 * fast_length(det_count), line_length(det_count, shape_yx, det_count / 2))
+        return Sizes.of(num_angles, shape_yx, length).bytes(threads)
 
     @staticmethod
     def row_bytes(num_angles: int, det_count: int, shape_yx: tuple[int, int]) -> int:
@@ -134,101 +117,21 @@ class FourierBackend:
         return 0
 
 
-def line_length(det_count: int, shape_yx: tuple[int, int], center: float) -> int:
-    """Samples n of a line: views repeat after n columns, which must miss slice and detector.
+def line_length(
+    det_count: int, shape_yx: tuple[int, int], center: float, shift: float = 0.0
+) -> int:
+    """Columns n of a line: views repeat after n columns, which must miss slice and detector.
 
-    Depends on the row's own centre alone, so that a row's bytes do too.
+    Depends on the row's own centre alone, so that a row's bytes do too. shift : the largest of any
+    view.
     """
     radius = hypot(shape_yx[0] - 1, shape_yx[1] - 1) / 2
-    reach = max(det_count, max(center, det_count - 1 - center) + radius + MARGIN)
+    reach = max(det_count, max(center, det_count - 1 - center) + radius + shift + MARGIN)
     step = ceil(det_count / LENGTH_STEPS)
-    return int(scipy.fft.next_fast_len(ceil(reach / step) * step, real=True))
-
-
-class _Lines:
-    """Half lines through the frequency plane of a slice, one for each view.
-
-    A line has the frequencies from 0 to below 1/2 a pixel; 1/2 itself has no sign and is left out.
-    """
-
-    def __init__(self, angles: np.ndarray, shape_yx: tuple[int, int], length: int) -> None:
-        self.length = length
-        self.num_frequencies = (length + 1) // 2
-        self.shape_yx = shape_yx
-        self.num_angles = angles.size
-        self._frequencies = 2 * np.pi / length * np.arange(self.num_frequencies)
-        shape = angles.size, self.num_frequencies
-        self.points_yx = np.empty((2, *shape), np.float32)
-        self.half_pixel = np.empty(shape, np.complex64)
-        # FINUFFT counts from pixel n // 2, half a pixel off the middle of an even row
-        off_y, off_x = (1 - np.mod(shape_yx, 2)) / 2
-        for views in view_runs(angles.size):  # float64 in pieces
-            y = np.outer(np.sin(angles[views]), self._frequencies)
-            x = np.outer(np.cos(angles[views]), self._frequencies)
-            self.points_yx[0, views], self.points_yx[1, views] = y, x
-            self.half_pixel[views] = np.exp(1j * (off_y * y + off_x * x))
-        # the transpose of an inverse real FFT: 1/n, and the other half of the line
-        self.adjoint_weights = np.full(self.num_frequencies, 2 / length, np.float32)
-        self.adjoint_weights[0] = 1 / length
-        self._idle: list[_Workspace] = []
-
-    def turn(self, column: float) -> np.ndarray:
-        """(num_frequencies,) factors that move the axis from column 0 to `column`, for A.T."""
-        return np.asarray(np.exp(1j * column * self._frequencies).astype(np.complex64))
-
-    @contextmanager
-    def workspace(self) -> Iterator[_Workspace]:
-        """Plans and buffers that no other thread uses meanwhile."""
-        try:
-            work = self._idle.pop()
-        except IndexError:
-            work = _Workspace(self)
-        yield work
-        self._idle.append(work)
-
-
-class _Workspace:
-    """One thread's plans and buffers for the slices of one geometry."""
-
-    def __init__(self, lines: _Lines) -> None:
-        self._points_yx = lines.points_yx.reshape(2, -1)
-        self._plans: dict[int, finufft.Plan] = {}
-        self._image = np.zeros(lines.shape_yx, np.complex64)
-        self.spectra = np.empty((lines.num_angles, lines.num_frequencies), np.complex64)
-
-    def read_lines(self, image: np.ndarray) -> None:
-        """Fill `spectra` with the transform of a real slice."""
-        self._image.real = image
-        self._image.imag = 0
-        self._plan(2).execute(self._image, out=self.spectra.reshape(-1))
-
-    def put_lines_back(self, out: np.ndarray) -> None:
-        """Fill a real slice with the sum of the lines in `spectra`."""
-        self._plan(1).execute(self.spectra.reshape(-1), out=self._image)
-        out[:] = self._image.real
-
-    def _plan(self, kind: int) -> finufft.Plan:
-        """FINUFFT's plan of type 1 or 2, with one thread, for it alone sums in a fixed order."""
-        if kind not in self._plans:
-            with _planning:
-                plan = finufft.Plan(
-                    kind,
-                    self._image.shape,
-                    eps=TOLERANCE,
-                    isign=1 if kind == 1 else -1,
-                    dtype="complex64",
-                    nthreads=1,
-                    upsampfac=UPSAMPLING,
-                )
-                plan.setpts(*self._points_yx)
-            self._plans[kind] = plan
-        return self._plans[kind]
+    return fast_length(ceil(reach / step) * step)
 
 
 @lru_cache(maxsize=1)
-def _last_lines(angles: bytes, shape_yx: tuple[int, int], length: int) -> _Lines:
-    """The lines made last: the next block of a scan takes them over, with their plans."""
-    return _Lines(np.frombuffer(angles), shape_yx, length)
-
-
-_planning = Lock()  # the FFT planner within is not thread-safe everywhere
+def _last_plane(angles: bytes, shape_yx: tuple[int, int], length: int) -> Plane:
+    """The plane made last: the next block of a scan takes it over, with its buffers."""
+    return Plane(np.frombuffer(angles), shape_yx, length)

@@ -20,14 +20,14 @@ class ReferenceBackend:
         self.shape_yx = shape_yx
         self.angles = geometry.angles
         self.det_count = geometry.det_count
-        self.centers = row_centers(geometry)
+        self.centers = row_centers(geometry)[:, None] + geometry.shifts()  # (row, angle)
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column), lengths in pixels."""
         sinograms = np.empty((len(volume), self.angles.size, self.det_count), np.float32)
         for row, image in enumerate(volume):
             for view, angle in enumerate(self.angles):
-                sinograms[row, view] = self._project(image, angle, self.centers[row])
+                sinograms[row, view] = self._project(image, angle, self.centers[row, view])
         return sinograms
 
     def adjoint(self, sinograms: np.ndarray) -> np.ndarray:
@@ -35,8 +35,8 @@ class ReferenceBackend:
         volume = np.empty((len(sinograms), *self.shape_yx), np.float32)
         for row, sinogram in enumerate(sinograms):
             image = np.zeros(self.shape_yx)
-            for projection, angle in zip(sinogram, self.angles, strict=True):
-                image += self._back_project(projection, angle, self.centers[row])
+            for view, angle in enumerate(self.angles):
+                image += self._back_project(sinogram[view], angle, self.centers[row, view])
             volume[row] = image
         return volume
 

@@ -82,9 +82,14 @@ def view_runs(num_angles: int) -> list[slice]:
     ]
 
 
+def edge_fade(det_count: int, length: int) -> np.ndarray:
+    """Factors of the outermost values on the columns beyond an edge, over `EDGE_REACH` of them."""
+    reach = min(round(EDGE_REACH * det_count), (length - det_count) // 2)
+    return np.asarray(np.cos(np.pi / 2 * np.arange(1, reach + 1) / (reach + 1)) ** 2, np.float32)
+
+
 def _continue_edges(padded: np.ndarray, det_count: int) -> None:
-    """Let the first and last values fade out beyond the edges, over `EDGE_REACH` of the columns."""
-    reach = min(round(EDGE_REACH * det_count), (padded.shape[1] - det_count) // 2)
-    fade = np.cos(np.pi / 2 * np.arange(1, reach + 1) / (reach + 1)).astype(np.float32) ** 2
-    padded[:, det_count : det_count + reach] = padded[:, det_count - 1 : det_count] * fade
-    padded[:, padded.shape[1] - reach :] = padded[:, :1] * fade[::-1]
+    """Let the first and last values fade out beyond the edges."""
+    fade = edge_fade(det_count, padded.shape[1])
+    padded[:, det_count : det_count + fade.size] = padded[:, det_count - 1 : det_count] * fade
+    padded[:, padded.shape[1] - fade.size :] = padded[:, :1] * fade[::-1]

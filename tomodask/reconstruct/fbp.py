@@ -85,8 +85,9 @@ def padded_length(det_count: int, padding: float = 2.0) -> int:
 
 def view_radius(geometry: ParallelBeam) -> np.ndarray:
     """(det_rows,) pixels around the axis that every view sees whole."""
-    centers = row_centers(geometry)
-    radius = np.minimum(centers + 0.5, geometry.det_count - 0.5 - centers)
+    centers, shifts = row_centers(geometry), geometry.shifts()
+    last = geometry.det_count - 1
+    radius = np.minimum(centers + shifts.min(), last - centers - shifts.max()) + 0.5
     if radius.min() <= 0:
         raise GeometryError(
             f"the axis at column {centers[radius.argmin()]:g} lies beyond a detector of "

@@ -35,16 +35,20 @@ def see_each_line_once(sinograms: np.ndarray, A: Projector) -> tuple[np.ndarray,
     wide = A.widened(before, after)
     widened = np.zeros(wide.range_shape, np.float32)
     columns = slice(before, before + geometry.det_count)
+    shifts = geometry.shifts()[:, None]
     for row, center in enumerate(row_centers(geometry)):
-        weights = overlap_weights(geometry.det_count, center)
+        weights = overlap_weights(geometry.det_count, center, shifts)
         np.multiply(sinograms[row], weights, out=widened[row, :, columns], casting="same_kind")
     return widened, wide
 
 
-def overlap_weights(det_count: int, center: float) -> np.ndarray:
-    """(det_count,) float32: w(s) + w(-s) = 1 at distance s from the axis, and 1 where seen once."""
-    near = min(center + 0.5, det_count - 0.5 - center)
-    s = np.arange(det_count) - center
+def overlap_weights(det_count: int, center: float, shifts: np.ndarray | float = 0.0) -> np.ndarray:
+    """(..., det_count) float32: w(s) + w(-s) = 1 at distance s from the axis, 1 where seen once.
+
+    shifts : (..., 1) columns that the axis is off in a view.
+    """
+    near = min(center + np.min(shifts), det_count - 1 - center - np.max(shifts)) + 0.5
+    s = np.arange(det_count) - center - shifts
     if center > (det_count - 1) / 2:
         s = -s  # the far side is where s is positive
     across = np.clip((1 + s / near) / 2, 0, 1)

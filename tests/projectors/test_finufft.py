@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.projectors import Projector, make_projector
-from tomodask.projectors.fourier import MARGIN, _last_lines, line_length
+from tomodask.projectors.finufft import MARGIN, _last_lines, line_length
 from tomodask.reconstruct import FBP
 
 
@@ -19,7 +19,7 @@ def fourier(
     angles: np.ndarray, shape_yx: tuple[int, int], det_count: int, center: float, threads: int = 1
 ) -> Projector:
     geometry = ParallelBeam(angles, 1, det_count, center_of_rotation=center)
-    return make_projector(Box((0, 0, 0), (1, *shape_yx)), geometry, "fourier", threads)
+    return make_projector(Box((0, 0, 0), (1, *shape_yx)), geometry, "finufft", threads)
 
 
 @pytest.mark.parametrize("shape_yx", [(12, 12), (11, 13), (12, 9)])
@@ -100,7 +100,9 @@ def test_memory_is_given_back_with_the_projector() -> None:
     A = fourier(np.linspace(0, 3, 30), (20, 20), 20, 9.5)
     A(np.ones(A.domain_shape))
     length = line_length(20, (20, 20), 9.5)
-    lines = weakref.ref(_last_lines(A.geometry.angles.tobytes(), (20, 20), length))
+    lines = weakref.ref(
+        _last_lines(A.geometry.angles.tobytes(), np.zeros(30).tobytes(), (20, 20), length)
+    )
     assert lines() is not None
     del A
     _last_lines.cache_clear()
@@ -117,6 +119,6 @@ def test_a_projector_serves_several_threads_at_once(rng: np.random.Generator) ->
 
 def test_what_a_thread_raises_is_raised() -> None:
     geometry = ParallelBeam(np.zeros(3), 2, 8, center_of_rotation=3.5)
-    A = make_projector(Box((0, 0, 0), (2, 8, 8)), geometry, "fourier", threads=2)
+    A = make_projector(Box((0, 0, 0), (2, 8, 8)), geometry, "finufft", threads=2)
     with pytest.raises(ValueError, match="broadcast"):
         A._backend.adjoint(np.zeros((2, 2, 8), np.float32))  # a view too few, past the checks

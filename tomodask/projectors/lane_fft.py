@@ -1,0 +1,429 @@
+"""FFTs of many lines at once, a line in each lane of a vector.
+
+A complex sample is `SAMPLE` floats: the real parts of all lanes, then the imaginary parts, so that
+no product needs a shuffle. A line of n = n1 n2 samples is transformed by n2 transforms of n1 and n1
+of n2 (Bailey 1990, doi:10.1007/BF00162341): each of these stays in a core's first cache, and the line
+passes through the second only twice. They in turn are Stockham's, radix 8 to 2.
+
+Transforms are exp(+2 pi i j k / n) sums without a factor; the other sign is the same with real and
+imaginary parts exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from tomodask.projectors.vectors import (
+    LANES,
+    SAMPLE,
+    add,
+    fma,
+    fms,
+    fnma,
+    inlined,
+    kernel,
+    load,
+    mul,
+    splat,
+    store,
+    sub,
+)
+
+RADICES = (8, 5, 4, 3, 2)
+SMALL = 128  # samples that fit the first cache twice, 16 kB each with 16 lanes
+
+_HALF = np.float32(np.sqrt(0.5))
+_C3 = np.float32(np.sqrt(0.75))
+_C51, _C52 = np.float32(np.cos(2 * np.pi / 5)), np.float32(np.cos(4 * np.pi / 5))
+_S51, _S52 = np.float32(np.sin(2 * np.pi / 5)), np.float32(np.sin(4 * np.pi / 5))
+
+
+# ---- the plan ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class LineFFT:
+    """Sizes and twiddle factors of a transform of n samples; `fft_line` does it.
+
+    outer : (n2, n1, 2) exp(2 pi i j2 k1 / n).
+    radices, twiddles : of both sizes, those of n1 first; `split` parts the radices, `second` is
+        where the twiddles of n2 begin.
+    """
+
+    n: int
+    n1: int
+    n2: int
+    radices: np.ndarray
+    split: int
+    twiddles: np.ndarray
+    second: int
+    outer: np.ndarray
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """As the kernels take them."""
+        return (
+            self.n1, self.n2, self.radices, self.split, self.twiddles, self.second, self.outer,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=32)
+def line_fft(n: int) -> LineFFT:
+    """The plan for lines of n samples, n a product of 2, 3 and 5."""
+    n1 = _inner_length(n)
+    n2 = n // n1
+    first, second = _radices(n1), _radices(n2)
+    twiddles = [_twiddles(n1, first), _twiddles(n2, second)]
+    angle = 2 * np.pi / n * np.outer(np.arange(n2), np.arange(n1))
+    outer = np.stack((np.cos(angle), np.sin(angle)), axis=-1).astype(np.float32)
+    radices = np.array(first + second, np.int64)
+    joined = np.concatenate(twiddles)
+    return LineFFT(n, n1, n2, radices, len(first), joined, twiddles[0].size, outer.ravel())
+
+
+def work_samples(n: int) -> int:
+    """Samples of the buffer that a transform of n needs."""
+    plan = line_fft(n)
+    return plan.n1 * (plan.n2 + 1) + 2 * max(plan.n1, plan.n2)
+
+
+def fast_length(least: int) -> int:
+    """The smallest even product of 2, 3 and 5 that is at least `least` and factors evenly."""
+    n = max(2, least + least % 2)
+    while not _is_smooth(n):
+        n += 2
+    return n
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
+
+
+def _inner_length(n: int) -> int:
+    """The divisor of n next to its root; n itself where that is small."""
+    if n <= SMALL:
+        return n
+    return next(n1 for n1 in range(isqrt(n), 0, -1) if n % n1 == 0)
+
+
+def _radices(n: int) -> list[int]:
+    radices: list[int] = []
+    while n > 1:
+        radix = next(radix for radix in RADICES if n % radix == 0)
+        radices.append(radix)
+        n //= radix
+    if radices[-2:] == [8, 2]:  # two passes of 4 are quicker than one of 8 and one of 2
+        radices[-2:] = [4, 4]
+    return radices
+
+
+def _twiddles(n: int, radices: list[int]) -> np.ndarray:
+    """For each pass but the last, p and j: exp(2 pi i p j / length), flat."""
+    passes = []
+    length = n
+    for radix in radices[:-1]:
+        p, j = np.arange(length // radix)[:, None], np.arange(radix)
+        angle = 2 * np.pi / length * p * j
+        passes.append(np.stack((np.cos(angle), np.sin(angle)), axis=-1).ravel())
+        length //= radix
+    return np.concatenate([*passes, np.zeros(0)]).astype(np.float32)
+
+
+# ---- butterflies ------------------------------------------------------------------------------
+# _dftN: N samples at i, i + d, ... of x -> their transform, (re, im, re, im, ...).
+# r, m : where in a sample the real and the imaginary parts lie; exchanged for the other sign.
+# _loopN: a pass of Stockham's algorithm, x at i + d k -> y at o + e k. `kind` says which outputs
+# are multiplied by twiddles: PLAIN none, INNER all but the first, OUTER all.
+
+PLAIN, INNER, OUTER = 0, 1, 2
+
+
+@inlined
+def _put(y, o, r, m, re, im, tw, t, turned):
+    if turned:
+        c, s = splat(tw[t]), splat(tw[t + 1])
+        store(y, o + r, fms(c, re, mul(s, im)))
+        store(y, o + m, fma(c, im, mul(s, re)))
+    else:
+        store(y, o + r, re)
+        store(y, o + m, im)
+
+
+@inlined
+def _dft2(x, i, d, r, m):
+    ar, ai, br, bi = load(x, i + r), load(x, i + m), load(x, i + d + r), load(x, i + d + m)
+    return add(ar, br), add(ai, bi), sub(ar, br), sub(ai, bi)
+
+
+@inlined
+def _dft3(x, i, d, r, m):
+    ar, ai = load(x, i + r), load(x, i + m)
+    br, bi, cr, ci = (
+        load(x, i + d + r),
+        load(x, i + d + m),
+        load(x, i + 2 * d + r),
+        load(x, i + 2 * d + m),
+    )
+    half, root = splat(np.float32(0.5)), splat(_C3)
+    pr, pi, qr, qi = add(br, cr), add(bi, ci), mul(root, sub(br, cr)), mul(root, sub(bi, ci))
+    er, ei = fnma(half, pr, ar), fnma(half, pi, ai)
+    return add(ar, pr), add(ai, pi), sub(er, qi), add(ei, qr), add(er, qi), sub(ei, qr)
+
+
+@inlined
+def _dft4(x, i, d, r, m):
+    ar, ai, br, bi = load(x, i + r), load(x, i + m), load(x, i + d + r), load(x, i + d + m)
+    i += 2 * d
+    cr, ci, dr, di = load(x, i + r), load(x, i + m), load(x, i + d + r), load(x, i + d + m)
+    pr, pi, qr, qi = add(ar, cr), add(ai, ci), sub(ar, cr), sub(ai, ci)
+    sr, si, tr, ti = add(br, dr), add(bi, di), sub(br, dr), sub(bi, di)
+    return (
+        add(pr, sr), add(pi, si), sub(qr, ti), add(qi, tr),
+        sub(pr, sr), sub(pi, si), add(qr, ti), sub(qi, tr),
+    )  # fmt: skip
+
+
+@inlined
+def _dft5(x, i, d, r, m):
+    ar, ai = load(x, i + r), load(x, i + m)
+    br, bi, er, ei = (
+        load(x, i + d + r),
+        load(x, i + d + m),
+        load(x, i + 4 * d + r),
+        load(x, i + 4 * d + m),
+    )
+    cr, ci = load(x, i + 2 * d + r), load(x, i + 2 * d + m)
+    dr, di = load(x, i + 3 * d + r), load(x, i + 3 * d + m)
+    pr, pi, qr, qi = add(br, er), add(bi, ei), sub(br, er), sub(bi, ei)
+    sr, si, tr, ti = add(cr, dr), add(ci, di), sub(cr, dr), sub(ci, di)
+    c1, c2, s1, s2 = splat(_C51), splat(_C52), splat(_S51), splat(_S52)
+    ur, ui = fma(c2, sr, fma(c1, pr, ar)), fma(c2, si, fma(c1, pi, ai))
+    vr, vi = fma(c1, sr, fma(c2, pr, ar)), fma(c1, si, fma(c2, pi, ai))
+    wr, wi = fma(s2, tr, mul(s1, qr)), fma(s2, ti, mul(s1, qi))
+    zr, zi = fms(s2, qr, mul(s1, tr)), fms(s2, qi, mul(s1, ti))
+    return (
+        add(ar, add(pr, sr)), add(ai, add(pi, si)), sub(ur, wi), add(ui, wr), sub(vr, zi),
+        add(vi, zr), add(vr, zi), sub(vi, zr), add(ur, wi), sub(ui, wr),
+    )  # fmt: skip
+
+
+@inlined
+def _dft8(x, i, d, r, m):
+    ar, ai, br, bi, cr, ci, dr, di = _dft4(x, i, 2 * d, r, m)  # even samples
+    er, ei, fr, fi, gr, gi, hr, hi = _dft4(x, i + d, 2 * d, r, m)  # odd ones
+    half = splat(_HALF)
+    pr, pi = mul(half, sub(fr, fi)), mul(half, add(fr, fi))  # times exp(i pi / 4)
+    qr, qi = mul(half, add(hr, hi)), mul(half, sub(hi, hr))  # times -exp(3 i pi / 4)
+    return (
+        add(ar, er), add(ai, ei), add(br, pr), add(bi, pi), sub(cr, gi), add(ci, gr),
+        sub(dr, qr), sub(di, qi), sub(ar, er), sub(ai, ei), sub(br, pr), sub(bi, pi),
+        add(cr, gi), sub(ci, gr), add(dr, qr), add(di, qi),
+    )  # fmt: skip
+
+
+@inlined
+def _loop8(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
+    for p in range(m):
+        for q in range(s):
+            k, z, w = (
+                i + (q + s * p) * d,
+                o + (q + 8 * s * p) * e,
+                t + p * 16 + (2 * q if kind == OUTER else 0),
+            )
+            ar, ai, br, bi, cr, ci, dr, di, er, ei, fr, fi, gr, gi, hr, hi = _dft8(
+                x, k, s * m * d, real, imag
+            )
+            _put(y, z, real, imag, ar, ai, tw, w, kind == OUTER)
+            _put(y, z + s * e, real, imag, br, bi, tw, w + v, kind != PLAIN)
+            _put(y, z + 2 * s * e, real, imag, cr, ci, tw, w + 2 * v, kind != PLAIN)
+            _put(y, z + 3 * s * e, real, imag, dr, di, tw, w + 3 * v, kind != PLAIN)
+            _put(y, z + 4 * s * e, real, imag, er, ei, tw, w + 4 * v, kind != PLAIN)
+            _put(y, z + 5 * s * e, real, imag, fr, fi, tw, w + 5 * v, kind != PLAIN)
+            _put(y, z + 6 * s * e, real, imag, gr, gi, tw, w + 6 * v, kind != PLAIN)
+            _put(y, z + 7 * s * e, real, imag, hr, hi, tw, w + 7 * v, kind != PLAIN)
+
+
+@inlined
+def _loop5(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
+    for p in range(m):
+        for q in range(s):
+            k, z, w = (
+                i + (q + s * p) * d,
+                o + (q + 5 * s * p) * e,
+                t + p * 10 + (2 * q if kind == OUTER else 0),
+            )
+            ar, ai, br, bi, cr, ci, dr, di, er, ei = _dft5(x, k, s * m * d, real, imag)
+            _put(y, z, real, imag, ar, ai, tw, w, kind == OUTER)
+            _put(y, z + s * e, real, imag, br, bi, tw, w + v, kind != PLAIN)
+            _put(y, z + 2 * s * e, real, imag, cr, ci, tw, w + 2 * v, kind != PLAIN)
+            _put(y, z + 3 * s * e, real, imag, dr, di, tw, w + 3 * v, kind != PLAIN)
+            _put(y, z + 4 * s * e, real, imag, er, ei, tw, w + 4 * v, kind != PLAIN)
+
+
+@inlined
+def _loop4(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
+    for p in range(m):
+        for q in range(s):
+            k, z, w = (
+                i + (q + s * p) * d,
+                o + (q + 4 * s * p) * e,
+                t + p * 8 + (2 * q if kind == OUTER else 0),
+            )
+            ar, ai, br, bi, cr, ci, dr, di = _dft4(x, k, s * m * d, real, imag)
+            _put(y, z, real, imag, ar, ai, tw, w, kind == OUTER)
+            _put(y, z + s * e, real, imag, br, bi, tw, w + v, kind != PLAIN)
+            _put(y, z + 2 * s * e, real, imag, cr, ci, tw, w + 2 * v, kind != PLAIN)
+            _put(y, z + 3 * s * e, real, imag, dr, di, tw, w + 3 * v, kind != PLAIN)
+
+
+@inlined
+def _loop3(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
+    for p in range(m):
+        for q in range(s):
+            k, z, w = (
+                i + (q + s * p) * d,
+                o + (q + 3 * s * p) * e,
+                t + p * 6 + (2 * q if kind == OUTER else 0),
+            )
+            ar, ai, br, bi, cr, ci = _dft3(x, k, s * m * d, real, imag)
+            _put(y, z, real, imag, ar, ai, tw, w, kind == OUTER)
+            _put(y, z + s * e, real, imag, br, bi, tw, w + v, kind != PLAIN)
+            _put(y, z + 2 * s * e, real, imag, cr, ci, tw, w + 2 * v, kind != PLAIN)
+
+
+@inlined
+def _loop2(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
+    for p in range(m):
+        for q in range(s):
+            k, z, w = (
+                i + (q + s * p) * d,
+                o + (q + 2 * s * p) * e,
+                t + p * 4 + (2 * q if kind == OUTER else 0),
+            )
+            ar, ai, br, bi = _dft2(x, k, s * m * d, real, imag)
+            _put(y, z, real, imag, ar, ai, tw, w, kind == OUTER)
+            _put(y, z + s * e, real, imag, br, bi, tw, w + v, kind != PLAIN)
+
+
+@inlined
+def _pass(radix, x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
+    if radix == 8:
+        _loop8(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
+    elif radix == 5:
+        _loop5(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
+    elif radix == 4:
+        _loop4(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
+    elif radix == 3:
+        _loop3(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
+    else:
+        _loop2(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
+
+
+@kernel
+def _small_fft(x, i, d, y, o, e, n, radices, tw, t, last, outer, z, a, b, real, imag):
+    """n samples at i + d k of x -> o + e k of y, through buffers a and b.
+
+    last : OUTER multiplies the results by `outer` from z on, PLAIN does not.
+    """
+    s, m = 1, n
+    for c in range(len(radices)):
+        m //= radices[c]
+        if c < len(radices) - 1:
+            _pass(radices[c], x, i, d, a, 0, SAMPLE, m, s, real, imag, tw, t, 2, INNER)
+            x, i, d = a, 0, SAMPLE
+            a, b = b, a
+        elif last == OUTER:
+            _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, outer, z, 2 * s, OUTER)
+        else:
+            _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, tw, t, 2, PLAIN)
+        t += 2 * m * radices[c]
+        s *= radices[c]
+
+
+@kernel
+def fft_line(x, i, d, y, work, plan, inverse):
+    """n samples at i + d k of x -> the first n of y; exp(+...) if `inverse`, else exp(-...).
+
+    y : not x. work : `work_samples(n)` samples.
+    """
+    n1, n2, radices, split, tw, second, outer = plan
+    real, imag = (0, LANES) if inverse else (LANES, 0)
+    row = (n2 + 1) * SAMPLE  # odd: a power of two would put a column into one set of the cache
+    large = max(n1, n2) * SAMPLE
+    a, b = work[n1 * row : n1 * row + large], work[n1 * row + large :]
+    if n2 == 1:
+        _small_fft(x, i, d, y, 0, SAMPLE, n1, radices, tw, 0, PLAIN, outer, 0, a, b, real, imag)
+        return
+    for j in range(n2):
+        _small_fft(
+            x, i + j * d, n2 * d, work, j * SAMPLE, row, n1, radices[:split], tw, 0,
+            OUTER, outer, 2 * j * n1, a, b, real, imag,
+        )  # fmt: skip
+    for k in range(n1):
+        _small_fft(
+            work, k * row, SAMPLE, y, k * SAMPLE, n1 * SAMPLE, n2, radices[split:], tw,
+            second, PLAIN, outer, 0, a, b, real, imag,
+        )  # fmt: skip
+
+
+# ---- real lines ---------------------------------------------------------------------------------
+# n real samples lie as n/2 complex ones, even samples real and odd ones imaginary: in memory a
+# real line (n, LANES) is that already.
+
+
+@lru_cache(maxsize=32)
+def real_twiddles(n: int) -> np.ndarray:
+    """exp(2 pi i k / n) for k = 0 .. n/4, flat (re, im, ...)."""
+    angle = 2 * np.pi / n * np.arange(n // 4 + 1)
+    return np.stack((np.cos(angle), np.sin(angle)), axis=-1).astype(np.float32).ravel()
+
+
+@kernel
+def half_spectrum(z, h, turns, out, o, e):
+    """From the transform z of n/2 = h packed samples the spectrum k = 0 .. h, at o + e k of out."""
+    half = splat(np.float32(0.5))
+    re, im = load(z, 0), load(z, LANES)
+    store(out, o, add(re, im))
+    store(out, o + LANES, splat(np.float32(0)))
+    store(out, o + h * e, sub(re, im))
+    store(out, o + h * e + LANES, splat(np.float32(0)))
+    for k in range(1, h // 2 + 1):
+        i, j = k * SAMPLE, (h - k) * SAMPLE
+        ar, ai, br, bi = load(z, i), load(z, i + LANES), load(z, j), load(z, j + LANES)
+        er, ei = mul(half, add(ar, br)), mul(half, sub(ai, bi))
+        fr, fi = mul(half, add(ai, bi)), mul(half, sub(br, ar))
+        c, s = splat(turns[2 * k]), splat(turns[2 * k + 1])
+        tr, ti = fma(c, fr, mul(s, fi)), fms(c, fi, mul(s, fr))
+        store(out, o + k * e, add(er, tr))
+        store(out, o + k * e + LANES, add(ei, ti))
+        store(out, o + (h - k) * e, sub(er, tr))
+        store(out, o + (h - k) * e + LANES, sub(ti, ei))
+
+
+@kernel
+def pack_spectrum(g, h, turns, z):
+    """From a spectrum k = 0 .. h what transforms into n = 2 h packed real samples, n times the mean.
+
+    z : not g. The imaginary parts at 0 and h are not used.
+    """
+    ar, br = load(g, 0), load(g, h * SAMPLE)
+    store(z, 0, add(ar, br))
+    store(z, LANES, sub(ar, br))
+    for k in range(1, h // 2 + 1):
+        i, j = k * SAMPLE, (h - k) * SAMPLE
+        ar, ai, br, bi = load(g, i), load(g, i + LANES), load(g, j), load(g, j + LANES)
+        er, ei, fr, fi = add(ar, br), sub(ai, bi), sub(ar, br), add(ai, bi)
+        c, s = splat(turns[2 * k]), splat(turns[2 * k + 1])
+        tr, ti = fms(c, fr, mul(s, fi)), fma(c, fi, mul(s, fr))
+        store(z, i, sub(er, ti))
+        store(z, i + LANES, add(ei, tr))
+        store(z, j, add(er, ti))
+        store(z, j + LANES, sub(tr, ei))
