@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tomodask.projectors.vectors import (
+    FLOATS,
     LANES,
     SAMPLE,
     add,
@@ -27,6 +28,7 @@ from tomodask.projectors.vectors import (
     fnma,
     inlined,
     kernel,
+    kernel_of,
     load,
     mul,
     splat,
@@ -327,11 +329,17 @@ def _pass(radix, x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
         _loop2(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
 
 
-@kernel
-def _small_fft(x, i, d, y, o, e, n, radices, tw, t, last, outer, z, a, b, real, imag):
+_SMALL = (
+    *(FLOATS, "int64", "int64"), *(FLOATS, "int64", "int64"), "int64", "int64[::1]", FLOATS, "int64",
+    *("boolean", FLOATS, "int64"), FLOATS, FLOATS, "int64", "int64",
+)  # fmt: skip
+
+
+@kernel_of(*_SMALL)
+def _small_fft(x, i, d, y, o, e, n, radices, tw, t, turned, outer, z, a, b, real, imag):
     """n samples at i + d k of x -> o + e k of y, through buffers a and b.
 
-    last : OUTER multiplies the results by `outer` from z on, PLAIN does not.
+    turned : the results are multiplied by `outer`, from z on.
     """
     s, m = 1, n
     for c in range(len(radices)):
@@ -340,7 +348,7 @@ def _small_fft(x, i, d, y, o, e, n, radices, tw, t, last, outer, z, a, b, real, 
             _pass(radices[c], x, i, d, a, 0, SAMPLE, m, s, real, imag, tw, t, 2, INNER)
             x, i, d = a, 0, SAMPLE
             a, b = b, a
-        elif last == OUTER:
+        elif turned:
             _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, outer, z, 2 * s, OUTER)
         else:
             _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, tw, t, 2, PLAIN)
@@ -348,7 +356,10 @@ def _small_fft(x, i, d, y, o, e, n, radices, tw, t, last, outer, z, a, b, real, 
         s *= radices[c]
 
 
-@kernel
+_PLAN = f"Tuple((int64, int64, int64[::1], int64, {FLOATS}, int64, {FLOATS}))"
+
+
+@kernel_of(FLOATS, "int64", "int64", FLOATS, FLOATS, _PLAN, "boolean")
 def fft_line(x, i, d, y, work, plan, inverse):
     """n samples at i + d k of x -> the first n of y; exp(+...) if `inverse`, else exp(-...).
 
@@ -360,17 +371,17 @@ def fft_line(x, i, d, y, work, plan, inverse):
     large = max(n1, n2) * SAMPLE
     a, b = work[n1 * row : n1 * row + large], work[n1 * row + large :]
     if n2 == 1:
-        _small_fft(x, i, d, y, 0, SAMPLE, n1, radices, tw, 0, PLAIN, outer, 0, a, b, real, imag)
+        _small_fft(x, i, d, y, 0, SAMPLE, n1, radices, tw, 0, False, outer, 0, a, b, real, imag)
         return
     for j in range(n2):
         _small_fft(
             x, i + j * d, n2 * d, work, j * SAMPLE, row, n1, radices[:split], tw, 0,
-            OUTER, outer, 2 * j * n1, a, b, real, imag,
+            True, outer, 2 * j * n1, a, b, real, imag,
         )  # fmt: skip
     for k in range(n1):
         _small_fft(
             work, k * row, SAMPLE, y, k * SAMPLE, n1 * SAMPLE, n2, radices[split:], tw,
-            second, PLAIN, outer, 0, a, b, real, imag,
+            second, False, outer, 0, a, b, real, imag,
         )  # fmt: skip
 
 

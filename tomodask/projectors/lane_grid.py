@@ -26,21 +26,32 @@ from tomodask.projectors.vectors import (
     kernel,
     load,
     mul,
+    prefetch,
     splat,
     store,
 )
 
 WIDTH = 4  # cells; the kernels below are written out for it
 PAD = WIDTH // 2 - 1  # cells of the kernel before the one that holds the sample
-OVERSAMPLING = 1.5  # grid points for each pixel
+OVERSAMPLING = 27 / 16  # grid points a pixel: errors of 1e-3, as FINUFFT has for eps=1e-3
 DEGREE = 7  # of the polynomials
-HALF = LANES // 2  # weights along x are in the lower half of a vector, along y in the upper one
 
 STRIP_ROWS = 16
 BUFFER_ROWS = STRIP_ROWS + WIDTH - 1
 GROUP_STRIPS = 4
-TILE_COLUMNS = 32
+TILE_COLUMNS = 16
 ONE = 1 << 32  # a cell in the fixed-point numbers that places are counted in
+
+
+@inlined
+def row_floats(kx):
+    """Floats of a strip's row of kx cells, and those that the kernel reaches beyond.
+
+    1 kB more than whole pages: rows that are pages apart are taken for each other by a processor
+    that looks for a store a load must wait for.
+    """
+    floats = (kx + WIDTH) * SAMPLE
+    return floats + (256 - floats) % 1024
 
 
 # ---- the kernel -------------------------------------------------------------------------------
@@ -59,14 +70,14 @@ def kernel_at(distance: np.ndarray, shape: float) -> np.ndarray:
 
 
 def weight_polynomials(shape: float) -> np.ndarray:
-    """(DEGREE + 1, LANES) coefficients, highest first, of t in [-1, 1] = 2 (place in a cell) - 1."""
+    """(WIDTH, DEGREE + 1) coefficients, highest first, of t in [-1, 1] = 2 (place in a cell) - 1."""
     t = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
-    coefficients = np.zeros((DEGREE + 1, 2, HALF))
-    for cell in range(WIDTH):
-        values = kernel_at(cell - PAD - (t + 1) / 2, shape)
-        fitted = Chebyshev.fit(t, values, DEGREE, domain=[-1, 1]).convert(kind=Polynomial)
-        coefficients[:, :, cell] = fitted.coef[::-1, None]
-    return coefficients.reshape(DEGREE + 1, LANES).astype(np.float32)
+    coefficients = [
+        Chebyshev.fit(t, kernel_at(cell - PAD - (t + 1) / 2, shape), DEGREE, domain=[-1, 1])
+        for cell in range(WIDTH)
+    ]
+    powers = [fitted.convert(kind=Polynomial).coef[::-1] for fitted in coefficients]
+    return np.array(powers, np.float32)
 
 
 def pixel_factors(size: int, grid: int, shape: float) -> np.ndarray:
@@ -200,16 +211,21 @@ def _steps_to_leave(x, step, tile):
 
 
 @inlined
-def _weights(x, y, polynomials, places, out):
-    """Fill `out` (LANES,) with the weights along x, then along y, of a sample at (x, y)."""
+def _weights(x, step, polynomials, t, weights):
+    """(WIDTH, LANES) weights along one axis of the next `LANES` samples of a run.
+
+    For all of them at once: one by one, a sample would wait for its own weights.
+    """
     unit = np.float32(2.0**-23)
-    tx = np.float32((x >> 8) & 0xFFFFFF) * unit - np.float32(1)
-    ty = np.float32((y >> 8) & 0xFFFFFF) * unit - np.float32(1)
-    t = fma(splat(ty), load(places, LANES), mul(splat(tx), load(places, 0)))
-    value = load(polynomials, 0)
-    for degree in range(1, DEGREE + 1):
-        value = fma(value, t, load(polynomials, degree * LANES))
-    store(out, 0, value)
+    for s in range(LANES):
+        t[s] = np.float32(np.int32(((x + s * step) >> 8) & 0xFFFFFF)) * unit - np.float32(1)
+    place = load(t, 0)
+    for cell in range(WIDTH):
+        at = cell * (DEGREE + 1)
+        value = splat(polynomials[at])
+        for degree in range(1, DEGREE + 1):
+            value = fma(value, place, splat(polynomials[at + degree]))
+        store(weights, cell * LANES, value)
 
 
 @inlined
@@ -227,58 +243,85 @@ def _add_row(grid, o, re, im, a, b, c, d):
     store(grid, o + LANES, fma(d, im, load(grid, o + LANES)))
 
 
-@kernel
-def spread_strip(
-    lines, h, step_x, step_y, kx, runs, top, polynomials, places, strip,
-):  # fmt: skip
-    """Add the runs' samples to a strip, flat (rows, kx + WIDTH, SAMPLE), whose first row is `top`."""
-    row = (kx + WIDTH) * SAMPLE
-    weights = np.empty(LANES, np.float32)
-    for run in range(len(runs)):
-        view, k = np.int64(runs[run, 0]), np.int64(runs[run, 1])
-        x, y = k * step_x[view] + kx // 2 * ONE, k * step_y[view] - top * ONE
-        at = (view * h + k) * SAMPLE
-        for _ in range(runs[run, 2]):
-            _weights(x, y, polynomials, places, weights)
-            a, b, c, d = splat(weights[0]), splat(weights[1]), splat(weights[2]), splat(weights[3])
-            re, im = load(lines, at), load(lines, at + LANES)
-            o = (y >> 32) * row + (x >> 32) * SAMPLE
-            for j in range(WIDTH):
-                w = splat(weights[HALF + j])
-                _add_row(strip, o + j * row, mul(w, re), mul(w, im), a, b, c, d)
-            x += step_x[view]
-            y += step_y[view]
-            at += SAMPLE
-
-
-@kernel
-def read_strip(
-    strip, h, step_x, step_y, kx, runs, top, polynomials, places, lines,
-):  # fmt: skip
-    """The transpose of `spread_strip`: the runs' samples, interpolated from a strip."""
-    row = (kx + WIDTH) * SAMPLE
-    weights = np.empty(LANES, np.float32)
-    for run in range(len(runs)):
-        view, k = np.int64(runs[run, 0]), np.int64(runs[run, 1])
-        x, y = k * step_x[view] + kx // 2 * ONE, k * step_y[view] - top * ONE
-        at = (view * h + k) * SAMPLE
-        for _ in range(runs[run, 2]):
-            _weights(x, y, polynomials, places, weights)
-            a, b, c, d = splat(weights[0]), splat(weights[1]), splat(weights[2]), splat(weights[3])
-            o = (y >> 32) * row + (x >> 32) * SAMPLE
-            re, im = splat(np.float32(0)), splat(np.float32(0))
-            for j in range(WIDTH):
-                w = splat(weights[HALF + j])
-                re = fma(w, _weighted(strip, o + j * row, a, b, c, d), re)
-                im = fma(w, _weighted(strip, o + j * row + LANES, a, b, c, d), im)
-            store(lines, at, re)
-            store(lines, at + LANES, im)
-            x += step_x[view]
-            y += step_y[view]
-            at += SAMPLE
-
-
 @inlined
 def _weighted(grid, o, a, b, c, d):
     first = fma(b, load(grid, o + SAMPLE), mul(a, load(grid, o)))
     return fma(d, load(grid, o + 3 * SAMPLE), fma(c, load(grid, o + 2 * SAMPLE), first))
+
+
+@kernel
+def spread_strip(lines, h, step_x, step_y, kx, runs, top, polynomials, strip):
+    """Add the runs' samples to a strip, flat (rows, row_floats), whose first row is `top`."""
+    row = row_floats(kx)
+    t, wx, wy = _scratch()
+    for run in range(len(runs)):
+        _fetch_run(lines, h, runs, run + 1)
+        view, k, left = np.int64(runs[run, 0]), np.int64(runs[run, 1]), np.int64(runs[run, 2])
+        dx, dy = step_x[view], step_y[view]
+        x, y = k * dx + kx // 2 * ONE, k * dy - top * ONE
+        at = (view * h + k) * SAMPLE
+        while left > 0:
+            _weights(x, dx, polynomials, t, wx)
+            _weights(y, dy, polynomials, t, wy)
+            for s in range(min(left, LANES)):
+                o = (y >> 32) * row + (x >> 32) * SAMPLE
+                re, im = load(lines, at), load(lines, at + LANES)
+                a, b = splat(wx[s]), splat(wx[LANES + s])
+                c, d = splat(wx[2 * LANES + s]), splat(wx[3 * LANES + s])
+                for j in range(WIDTH):
+                    w = splat(wy[j * LANES + s])
+                    _add_row(strip, o + j * row, mul(w, re), mul(w, im), a, b, c, d)
+                x += dx
+                y += dy
+                at += SAMPLE
+            left -= LANES
+
+
+@inlined
+def _fetch_run(lines, h, runs, run):
+    """Ask for a run's samples while the run before is worked on: they lie anywhere in memory."""
+    if run < len(runs):
+        at = (np.int64(runs[run, 0]) * h + np.int64(runs[run, 1])) * SAMPLE
+        for line in range(np.int64(runs[run, 2]) * SAMPLE // 16):
+            prefetch(lines, at + line * 16)
+
+
+@kernel
+def read_strip(strip, h, step_x, step_y, kx, runs, top, polynomials, lines):
+    """The transpose of `spread_strip`: the runs' samples, interpolated from a strip."""
+    row = row_floats(kx)
+    t, wx, wy = _scratch()
+    for run in range(len(runs)):
+        _fetch_run(lines, h, runs, run + 1)
+        view, k, left = np.int64(runs[run, 0]), np.int64(runs[run, 1]), np.int64(runs[run, 2])
+        dx, dy = step_x[view], step_y[view]
+        x, y = k * dx + kx // 2 * ONE, k * dy - top * ONE
+        at = (view * h + k) * SAMPLE
+        while left > 0:
+            _weights(x, dx, polynomials, t, wx)
+            _weights(y, dy, polynomials, t, wy)
+            for s in range(min(left, LANES)):
+                o = (y >> 32) * row + (x >> 32) * SAMPLE
+                a, b = splat(wx[s]), splat(wx[LANES + s])
+                c, d = splat(wx[2 * LANES + s]), splat(wx[3 * LANES + s])
+                re, im = splat(np.float32(0)), splat(np.float32(0))
+                for j in range(WIDTH):
+                    w = splat(wy[j * LANES + s])
+                    re = fma(w, _weighted(strip, o + j * row, a, b, c, d), re)
+                    im = fma(w, _weighted(strip, o + j * row + LANES, a, b, c, d), im)
+                store(lines, at, re)
+                store(lines, at + LANES, im)
+                x += dx
+                y += dy
+                at += SAMPLE
+            left -= LANES
+
+
+@inlined
+def _scratch():
+    """Places within a cell, and weights along x and along y, of `LANES` samples."""
+    return (
+        np.empty(LANES, np.float32),
+        np.empty(WIDTH * LANES, np.float32),
+        np.empty(WIDTH * LANES, np.float32),
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from time import perf_counter
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from tomodask.projectors.lane_fft import fast_length, line_fft, real_twiddles, w
 from tomodask.projectors.lane_image import (
     COLUMNS_AT_ONCE,
     column_work,
+    columns_floats,
     columns_to_slices,
     columns_to_strip,
     slices_to_columns,
@@ -51,10 +53,9 @@ class Sizes:
         work = max(
             row_work(n) + work_samples(n // 2) * SAMPLE,
             column_work(ky, ny) + work_samples(ky // 2) * SAMPLE,
-            (grid.BUFFER_ROWS * (kx + grid.WIDTH) + kx + work_samples(kx)) * SAMPLE,
+            grid.BUFFER_ROWS * grid.row_floats(kx) + (kx + work_samples(kx)) * SAMPLE,
         )
-        columns = (ky // 2 + grid.WIDTH) * nx * SAMPLE
-        return cls(num_angles * (n // 2) * SAMPLE, columns, work)
+        return cls(num_angles * (n // 2) * SAMPLE, columns_floats(ky, nx), work)
 
     def bytes(self, threads: int) -> int:
         return 4 * (self.lines + self.columns + threads * self.work)
@@ -62,8 +63,8 @@ class Sizes:
 
 def grid_shape(shape_yx: tuple[int, int]) -> tuple[int, int]:
     """(ky, kx) points of the grid for slices of a shape."""
-    ky, kx = (fast_length(int(np.ceil(grid.OVERSAMPLING * size)) + grid.WIDTH) for size in shape_yx)
-    return ky, kx
+    least = [max(2 * grid.WIDTH, ceil(grid.OVERSAMPLING * size)) for size in shape_yx]
+    return fast_length(least[0]), fast_length(least[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,6 @@ class Plane:
         self.half_pixel = (1 - ny % 2) / 2 * np.sin(angles) + (1 - nx % 2) / 2 * np.cos(angles)
         shape = grid.kernel_shape()
         self.polynomials = grid.weight_polynomials(shape).ravel()
-        self.halves = np.repeat(np.eye(2, dtype=np.float32), LANES // 2, axis=1).ravel()
         sign = 1 - 2 * (np.abs(np.arange(nx) - nx // 2) % 2)  # the grid begins at -kx / 2
         self.factors_x = (grid.pixel_factors(nx, self.kx, shape) * sign).astype(np.float32)
         self.factors_y = grid.pixel_factors(ny, self.ky, shape).astype(np.float32)
@@ -176,20 +176,22 @@ class Workspace:
         """Fill slices (rows, ny, nx) with the sum of the lines."""
         self._share("grid", self._spread_group, len(self.plane.plan.groups) - 1)
         factors = self.plane.factors_y / 2  # half the plane was kept
+        flat = slices.reshape(-1)
 
         def part(number: int, buffer: np.ndarray) -> None:
             columns_to_slices(
-                self.columns, *self._columns(number, factors, buffer), slices, len(slices)
+                self.columns, *self._columns(number, factors, buffer), flat, len(slices)
             )
 
         self._share("slices", part, -(-slices.shape[2] // COLUMNS_AT_ONCE))
 
     def read_lines(self, slices: np.ndarray) -> None:
         """The transpose: fill the lines from slices."""
+        flat = slices.reshape(-1)
 
         def part(number: int, buffer: np.ndarray) -> None:
             arguments = self._columns(number, self.plane.factors_y, buffer)
-            slices_to_columns(slices, *arguments, self.columns, len(slices))
+            slices_to_columns(flat, *arguments, self.columns, len(slices))
 
         self._share("slices", part, -(-slices.shape[2] // COLUMNS_AT_ONCE))
         self._share("grid", self._read_group, len(self.plane.plan.groups) - 1)
@@ -197,7 +199,7 @@ class Workspace:
     def _spread_group(self, group: int, buffer: np.ndarray) -> None:
         """Add samples to a group's rows, strip by strip; each is transformed while in the cache."""
         plane, plan = self.plane, self.plane.plan
-        row = (plane.kx + grid.WIDTH) * SAMPLE
+        row = grid.row_floats(plane.kx)
         strip, rest = buffer[: grid.BUFFER_ROWS * row], buffer[grid.BUFFER_ROWS * row :]
         strip[:] = 0
         for number in range(*plan.group_strips[group : group + 2]):
@@ -205,12 +207,12 @@ class Workspace:
             tiles = plan.tiles[number]
             grid.spread_strip(
                 self.lines, plane.n // 2, plan.step_x, plan.step_y, plane.kx,
-                plan.runs[tiles[0] : tiles[-1]], start, plane.polynomials, plane.halves, strip,
+                plan.runs[tiles[0] : tiles[-1]], start, plane.polynomials, strip,
             )  # fmt: skip
             height = stop - start
             if start >= plan.groups[group]:
                 strip_to_columns(
-                    strip, height, plane.kx, self.nx, plane.factors_x, plane.fft_x, rest,
+                    strip, height, plane.ky, plane.kx, self.nx, plane.factors_x, plane.fft_x, rest,
                     self.columns, start,
                 )  # fmt: skip
             carried = (grid.WIDTH - 1) * row  # begun rows of the next strip
@@ -220,7 +222,7 @@ class Workspace:
     def _read_group(self, group: int, buffer: np.ndarray) -> None:
         """The transpose: transform a group's rows, strip by strip, and read the samples off."""
         plane, plan = self.plane, self.plane.plan
-        row = (plane.kx + grid.WIDTH) * SAMPLE
+        row = grid.row_floats(plane.kx)
         strip, rest = buffer[: grid.BUFFER_ROWS * row], buffer[grid.BUFFER_ROWS * row :]
         ready = plan.groups[group]  # rows before it are in the strip
         for number in range(*plan.group_strips[group : group + 2]):
@@ -230,14 +232,14 @@ class Workspace:
             kept = ready - start
             last = min(stop + grid.WIDTH - 1, plan.rows)
             columns_to_strip(
-                self.columns, ready, last - ready, plane.kx, self.nx, plane.factors_x,
+                self.columns, ready, last - ready, plane.ky, plane.kx, self.nx, plane.factors_x,
                 plane.fft_x, rest, strip, kept,
             )  # fmt: skip
             ready = last
             tiles = plan.tiles[number]
             grid.read_strip(
                 strip, plane.n // 2, plan.step_x, plan.step_y, plane.kx,
-                plan.runs[tiles[0] : tiles[-1]], start, plane.polynomials, plane.halves, self.lines,
+                plan.runs[tiles[0] : tiles[-1]], start, plane.polynomials, self.lines,
             )  # fmt: skip
             done = (stop - start) * row
             carried = (ready - stop) * row

@@ -23,35 +23,34 @@ from tomodask.projectors.vectors import (
     mul,
     splat,
     store,
+    stream,
+    transpose,
 )
 
-COLUMNS_AT_ONCE = 16  # a cache line of each lane's row
 FINE = 64  # frequencies whose phases are multiplied by a coarse one: no error grows along a line
 
 
 @inlined
-def _into_lanes(rows, start, row_step, num_rows, count, weight, line):
+def _into_lanes(rows, start, row_step, num_rows, count, line):
     """(num_rows, count) values of a view -> the first `count` of a line (u, LANES)."""
-    for u0 in range(0, count, COLUMNS_AT_ONCE):
-        stop = min(count, u0 + COLUMNS_AT_ONCE)
+    whole = count - count % LANES if num_rows == LANES else 0
+    for u in range(0, whole, LANES):
+        transpose(rows, start + u, row_step, line, u * LANES, LANES)
+    for u in range(whole, count):
+        store(line, u * LANES, splat(np.float32(0)))
         for lane in range(num_rows):
-            at = start + lane * row_step
-            for u in range(u0, stop):
-                line[u * LANES + lane] = weight * rows[at + u]
-        for lane in range(num_rows, LANES):
-            for u in range(u0, stop):
-                line[u * LANES + lane] = np.float32(0)
+            line[u * LANES + lane] = rows[start + lane * row_step + u]
 
 
 @inlined
 def _from_lanes(line, count, rows, start, row_step, num_rows):
     """The first `count` of a line (u, LANES) -> (num_rows, count) values of a view."""
-    for u0 in range(0, count, COLUMNS_AT_ONCE):
-        stop = min(count, u0 + COLUMNS_AT_ONCE)
+    whole = count - count % LANES if num_rows == LANES else 0
+    for u in range(0, whole, LANES):
+        transpose(line, u * LANES, LANES, rows, start + u, row_step)
+    for u in range(whole, count):
         for lane in range(num_rows):
-            at = start + lane * row_step
-            for u in range(u0, stop):
-                rows[at + u] = line[u * LANES + lane]
+            rows[start + lane * row_step + u] = line[u * LANES + lane]
 
 
 @inlined
@@ -115,7 +114,7 @@ def rows_to_lines(
     h = n // 2
     line, z, turn, places, rest = _buffers(work, n)
     for view in range(first, last):
-        _into_lanes(rows, view * view_step, row_step, num_rows, count, weights[view], line)
+        _into_lanes(rows, view * view_step, row_step, num_rows, count, line)
         line[count * LANES : n * LANES] = np.float32(0)
         if len(fade):
             _fade_out(line, count, n, fade)
@@ -128,10 +127,10 @@ def rows_to_lines(
         for k in range(h):
             c, s = _phase(turn, k)
             re, im = load(line, k * SAMPLE), load(line, k * SAMPLE + LANES)
-            r = response[k]
-            store(lines, out + k * SAMPLE, mul(splat(r), fms(c, re, mul(s, im))))
+            r = weights[view] * response[k]
+            stream(lines, out + k * SAMPLE, mul(splat(r), fms(c, re, mul(s, im))))
             r *= flips[view]
-            store(lines, out + k * SAMPLE + LANES, mul(splat(r), fma(c, im, mul(s, re))))
+            stream(lines, out + k * SAMPLE + LANES, mul(splat(r), fma(c, im, mul(s, re))))
 
 
 @kernel

@@ -20,6 +20,14 @@ from numba.extending import intrinsic, models, register_model
 # on the disk, one copy for all workers of a machine. No fastmath: NaN marks what is missing.
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
 kernel = numba.njit(**_OPTIONS)
+FLOATS = "float32[::1]"  # a flat array, in signatures
+
+
+def kernel_of(*kinds: str) -> Any:
+    """A kernel for arguments of these types alone, which else is compiled for each constant."""
+    return numba.njit(f"void({', '.join(kinds)})", **_OPTIONS)
+
+
 inlined = numba.njit(**_OPTIONS, forceinline=True)
 ALIGNMENT = 64  # bytes: a vector that lies across two cache lines costs twice
 
@@ -89,6 +97,23 @@ def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
     return types.void(array, offset, vector), generate
 
 
+@intrinsic
+def stream(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
+    """Write a vector past the caches: no line is read first that is overwritten whole.
+
+    For an aligned array and an offset in whole vectors.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        stored = builder.store(arguments[2], _address(context, builder, signature, arguments))
+        stored.align = 4 * LANES
+        once = builder.module.add_metadata([ir.IntType(32)(1)])
+        stored.set_metadata("nontemporal", once)
+        return context.get_dummy_value()
+
+    return types.void(array, offset, vector), generate
+
+
 def _operation(arity: int, make: Callable[..., Any]) -> Any:
     """An intrinsic that takes `arity` vectors and gives one."""
 
@@ -145,6 +170,75 @@ def zero(typing: Any) -> Any:
         return ir.Constant(_TYPE, [0.0] * LANES)
 
     return VECTOR(), generate
+
+
+@intrinsic
+def transpose(typing: Any, x: Any, i: Any, d: Any, y: Any, o: Any, e: Any) -> Any:
+    """LANES vectors at i, i + d, ... of x -> their lanes as vectors at o, o + e, ... of y."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, target = _view(signature, arguments, 0), _view(signature, arguments, 3)
+        rows = []
+        for number in range(LANES):
+            row = builder.load(_address(context, builder, *_step(builder, *source, number)))
+            row.align = 4
+            rows.append(row)
+        for row, number in zip(_transposed(builder, rows), range(LANES), strict=True):
+            address = _address(context, builder, *_step(builder, *target, number))
+            builder.store(row, address).align = 4
+        return context.get_dummy_value()
+
+    long = types.int64
+    return types.void(x, long, long, y, long, long), generate
+
+
+def _view(signature: Any, arguments: Any, first: int) -> tuple[Any, ...]:
+    """Array, offset and step that begin with argument `first`."""
+    return signature.args[first], *arguments[first : first + 3]
+
+
+def _step(builder: Any, kind: Any, array: Any, offset: Any, step: Any, number: int) -> Any:
+    """What `_address` takes for the vector that lies `number` steps on."""
+    moved = builder.add(offset, builder.mul(step, ir.IntType(64)(number)))
+    return types.void(kind, types.int64), (array, moved)
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Swap ever larger blocks across the diagonal."""
+    size = 1
+    while size < LANES:
+        upper = [lane if not lane & size else LANES + lane - size for lane in range(LANES)]
+        lower = [lane + size if not lane & size else LANES + lane for lane in range(LANES)]
+        swapped = list(rows)
+        for i in range(LANES):
+            if not i & size:
+                pair = rows[i], rows[i + size]
+                swapped[i] = _shuffle(builder, *pair, upper)
+                swapped[i + size] = _shuffle(builder, *pair, lower)
+        rows, size = swapped, 2 * size
+    return rows
+
+
+def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+    return builder.shuffle_vector(a, b, mask)
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of element `offset`, which is needed soon; it may lie anywhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.bitcast(
+            _address(context, builder, signature, arguments), ir.IntType(8).as_pointer()
+        )
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address, flag(0), flag(3), flag(1)])  # read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, offset), generate
 
 
 def aligned_empty(size: int) -> np.ndarray:
