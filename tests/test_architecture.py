@@ -51,7 +51,11 @@ SHELVES = {
     "front": (FRONT, ["base", "methods", "storage", "runtime", "front"], None),
 }
 # A package that only one file on a shelf may import.
-ONLY_IN = {"finufft": "projectors/finufft.py", "astra": "projectors/astra.py"}
+ONLY_IN = {
+    "finufft": "projectors/finufft.py",
+    "astra": "projectors/astra.py",
+    "llvmlite": "projectors/vectors.py",
+}
 # Methods that build on another one.
 METHOD_IMPORTS = {
     "calibrate": {"calibrate", "projectors"},

@@ -21,7 +21,7 @@ from tomodask.projectors import BACKENDS
 from tomodask.reconstruct import ALGORITHMS, Reconstructor
 
 DEFAULT_CORRECTIONS = ("flatfield", "minus_log")
-NUMERICS_VERSION = 1  # raised when the same recipe gives other bytes: old ledgers are then refused
+NUMERICS_VERSION = 2  # raised when the same recipe gives other bytes: old ledgers are then refused
 
 Tree = dict[str, Any]
 

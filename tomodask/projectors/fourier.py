@@ -10,9 +10,16 @@ two slices as one complex image instead.)
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from math import ceil, hypot
+from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -23,6 +30,9 @@ from tomodask.projectors.lane_plane import Plane, Rows, Sizes
 from tomodask.projectors.rowfilter import RowFilter
 from tomodask.projectors.vectors import LANES
 
+log = logging.getLogger(__name__)
+
+TOLD_SECONDS = 2.0  # kernels that are only read from the disk take a tenth of it
 LENGTH_STEPS = 16  # lengths grow by this part of the columns: most rows share one length
 MARGIN = 2  # columns between the slice and its periodic images
 
@@ -34,6 +44,7 @@ class FourierBackend:
     """
 
     def __init__(self, shape_yx: tuple[int, int], geometry: ParallelBeam, threads: int = 1) -> None:
+        compile_kernels()
         self.shape_yx = shape_yx
         self.angles = geometry.angles
         self.shifts = geometry.shifts()
@@ -129,6 +140,44 @@ def line_length(
     reach = max(det_count, max(center, det_count - 1 - center) + radius + shift + MARGIN)
     step = ceil(det_count / LENGTH_STEPS)
     return fast_length(ceil(reach / step) * step)
+
+
+@lru_cache(maxsize=1)
+def compile_kernels() -> float:
+    """Load all kernels, and compile those that this machine has not compiled yet; the seconds.
+
+    Workers that start together wait for the first one, and then read what it has compiled.
+    """
+    began = perf_counter()
+    with _one_process_at_a_time():
+        plane, shape = Plane(np.arange(3.0), (8, 8), 16), (LANES, 3, 8)
+        with plane.workspace(1, {}) as work:
+            rows, slices = Rows.of(np.zeros(shape, np.float32)), np.zeros((LANES, 8, 8), np.float32)
+            work.rows_to_lines(rows, np.zeros(LANES), np.zeros(3), None)
+            work.put_lines_back(slices)
+            work.read_lines(slices)
+            work.lines_to_rows(rows, np.zeros(LANES), np.zeros(3))
+    seconds = perf_counter() - began
+    if seconds > TOLD_SECONDS:
+        log.warning("compiled the projector in %.0f s; this machine keeps it from now on", seconds)
+    return seconds
+
+
+@contextmanager
+def _one_process_at_a_time() -> Iterator[None]:
+    """Hold a lock among a user's processes on this machine, where there can be one."""
+    path = Path(tempfile.gettempdir()) / f"tomodask-compile-{os.getuid()}.lock"
+    lock = None
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        log.info("compiling without a lock: %s", error)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 @lru_cache(maxsize=1)

@@ -2,8 +2,8 @@
 
 A complex sample is `SAMPLE` floats: the real parts of all lanes, then the imaginary parts, so that
 no product needs a shuffle. A line of n = n1 n2 samples is transformed by n2 transforms of n1 and n1
-of n2 (Bailey 1990, doi:10.1007/BF00162341): each of these stays in a core's first cache, and the line
-passes through the second only twice. They in turn are Stockham's, radix 8 to 2.
+of n2 (Bailey 1990, doi:10.1007/BF00162341): each of these stays in a core's first cache, and the
+line passes through the second only twice. They in turn are Stockham's, radix 8 to 2.
 
 Transforms are exp(+2 pi i j k / n) sums without a factor; the other sign is the same with real and
 imaginary parts exchanged.
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from tomodask.projectors.vectors import (
-    FLOATS,
     LANES,
     SAMPLE,
     add,
@@ -28,7 +27,6 @@ from tomodask.projectors.vectors import (
     fnma,
     inlined,
     kernel,
-    kernel_of,
     load,
     mul,
     splat,
@@ -146,6 +144,11 @@ def _twiddles(n: int, radices: list[int]) -> np.ndarray:
 # are multiplied by twiddles: PLAIN none, INNER all but the first, OUTER all.
 
 PLAIN, INNER, OUTER = 0, 1, 2
+
+# Typed, for numba compiles a function anew for each plain constant that it is called with.
+START, STEP = np.int64(0), np.int64(SAMPLE)
+FORWARD, INVERSE = np.int64(0), np.int64(1)
+_AS_IT_IS, _TURNED = np.int64(0), np.int64(1)
 
 
 @inlined
@@ -329,41 +332,33 @@ def _pass(radix, x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
         _loop2(x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind)
 
 
-_SMALL = (
-    *(FLOATS, "int64", "int64"), *(FLOATS, "int64", "int64"), "int64", "int64[::1]", FLOATS, "int64",
-    *("boolean", FLOATS, "int64"), FLOATS, FLOATS, "int64", "int64",
-)  # fmt: skip
-
-
-@kernel_of(*_SMALL)
+@kernel
 def _small_fft(x, i, d, y, o, e, n, radices, tw, t, turned, outer, z, a, b, real, imag):
     """n samples at i + d k of x -> o + e k of y, through buffers a and b.
 
     turned : the results are multiplied by `outer`, from z on.
     """
-    s, m = 1, n
+    s, m, two = np.int64(1), n, np.int64(2)
     for c in range(len(radices)):
         m //= radices[c]
         if c < len(radices) - 1:
-            _pass(radices[c], x, i, d, a, 0, SAMPLE, m, s, real, imag, tw, t, 2, INNER)
-            x, i, d = a, 0, SAMPLE
+            _pass(radices[c], x, i, d, a, START, STEP, m, s, real, imag, tw, t, two, INNER)
+            x, i, d = a, START, STEP
             a, b = b, a
         elif turned:
             _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, outer, z, 2 * s, OUTER)
         else:
-            _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, tw, t, 2, PLAIN)
+            _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, tw, t, two, PLAIN)
         t += 2 * m * radices[c]
         s *= radices[c]
 
 
-_PLAN = f"Tuple((int64, int64, int64[::1], int64, {FLOATS}, int64, {FLOATS}))"
-
-
-@kernel_of(FLOATS, "int64", "int64", FLOATS, FLOATS, _PLAN, "boolean")
+@kernel
 def fft_line(x, i, d, y, work, plan, inverse):
-    """n samples at i + d k of x -> the first n of y; exp(+...) if `inverse`, else exp(-...).
+    """n samples at i + d k of x -> the first n of y.
 
-    y : not x. work : `work_samples(n)` samples.
+    inverse : INVERSE for exp(+...), FORWARD for exp(-...). y : not x.
+    work : `work_samples(n)` samples.
     """
     n1, n2, radices, split, tw, second, outer = plan
     real, imag = (0, LANES) if inverse else (LANES, 0)
@@ -371,70 +366,18 @@ def fft_line(x, i, d, y, work, plan, inverse):
     large = max(n1, n2) * SAMPLE
     a, b = work[n1 * row : n1 * row + large], work[n1 * row + large :]
     if n2 == 1:
-        _small_fft(x, i, d, y, 0, SAMPLE, n1, radices, tw, 0, False, outer, 0, a, b, real, imag)
+        _small_fft(
+            x, i, d, y, START, STEP, n1, radices, tw, START, _AS_IT_IS, outer, START, a, b,
+            real, imag,
+        )  # fmt: skip
         return
     for j in range(n2):
         _small_fft(
-            x, i + j * d, n2 * d, work, j * SAMPLE, row, n1, radices[:split], tw, 0,
-            True, outer, 2 * j * n1, a, b, real, imag,
+            x, i + j * d, n2 * d, work, j * SAMPLE, row, n1, radices[:split], tw, START,
+            _TURNED, outer, 2 * j * n1, a, b, real, imag,
         )  # fmt: skip
     for k in range(n1):
         _small_fft(
-            work, k * row, SAMPLE, y, k * SAMPLE, n1 * SAMPLE, n2, radices[split:], tw,
-            second, False, outer, 0, a, b, real, imag,
+            work, k * row, STEP, y, k * SAMPLE, n1 * SAMPLE, n2, radices[split:], tw,
+            second, _AS_IT_IS, outer, START, a, b, real, imag,
         )  # fmt: skip
-
-
-# ---- real lines ---------------------------------------------------------------------------------
-# n real samples lie as n/2 complex ones, even samples real and odd ones imaginary: in memory a
-# real line (n, LANES) is that already.
-
-
-@lru_cache(maxsize=32)
-def real_twiddles(n: int) -> np.ndarray:
-    """exp(2 pi i k / n) for k = 0 .. n/4, flat (re, im, ...)."""
-    angle = 2 * np.pi / n * np.arange(n // 4 + 1)
-    return np.stack((np.cos(angle), np.sin(angle)), axis=-1).astype(np.float32).ravel()
-
-
-@kernel
-def half_spectrum(z, h, turns, out, o, e):
-    """From the transform z of n/2 = h packed samples the spectrum k = 0 .. h, at o + e k of out."""
-    half = splat(np.float32(0.5))
-    re, im = load(z, 0), load(z, LANES)
-    store(out, o, add(re, im))
-    store(out, o + LANES, splat(np.float32(0)))
-    store(out, o + h * e, sub(re, im))
-    store(out, o + h * e + LANES, splat(np.float32(0)))
-    for k in range(1, h // 2 + 1):
-        i, j = k * SAMPLE, (h - k) * SAMPLE
-        ar, ai, br, bi = load(z, i), load(z, i + LANES), load(z, j), load(z, j + LANES)
-        er, ei = mul(half, add(ar, br)), mul(half, sub(ai, bi))
-        fr, fi = mul(half, add(ai, bi)), mul(half, sub(br, ar))
-        c, s = splat(turns[2 * k]), splat(turns[2 * k + 1])
-        tr, ti = fma(c, fr, mul(s, fi)), fms(c, fi, mul(s, fr))
-        store(out, o + k * e, add(er, tr))
-        store(out, o + k * e + LANES, add(ei, ti))
-        store(out, o + (h - k) * e, sub(er, tr))
-        store(out, o + (h - k) * e + LANES, sub(ti, ei))
-
-
-@kernel
-def pack_spectrum(g, h, turns, z):
-    """From a spectrum k = 0 .. h what transforms into n = 2 h packed real samples, n times the mean.
-
-    z : not g. The imaginary parts at 0 and h are not used.
-    """
-    ar, br = load(g, 0), load(g, h * SAMPLE)
-    store(z, 0, add(ar, br))
-    store(z, LANES, sub(ar, br))
-    for k in range(1, h // 2 + 1):
-        i, j = k * SAMPLE, (h - k) * SAMPLE
-        ar, ai, br, bi = load(g, i), load(g, i + LANES), load(g, j), load(g, j + LANES)
-        er, ei, fr, fi = add(ar, br), sub(ai, bi), sub(ar, br), add(ai, bi)
-        c, s = splat(turns[2 * k]), splat(turns[2 * k + 1])
-        tr, ti = fms(c, fr, mul(s, fi)), fma(c, fi, mul(s, fr))
-        store(z, i, sub(er, ti))
-        store(z, i + LANES, add(ei, tr))
-        store(z, j, add(er, ti))
-        store(z, j + LANES, sub(tr, ei))

@@ -1,4 +1,4 @@
-"""Between half lines through the frequency plane and a Cartesian grid, with a kernel of 4 x 4 cells.
+"""Between half lines through the frequency plane and a Cartesian grid, by a kernel of 4 x 4 cells.
 
 Where the samples lie and which weights they have is the same for every slice, so one index and one
 weight serve all lanes. A slice is real: half the plane is enough, the rows y >= 0, and lines that
@@ -13,6 +13,7 @@ polynomials in the place within a cell.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -70,7 +71,7 @@ def kernel_at(distance: np.ndarray, shape: float) -> np.ndarray:
 
 
 def weight_polynomials(shape: float) -> np.ndarray:
-    """(WIDTH, DEGREE + 1) coefficients, highest first, of t in [-1, 1] = 2 (place in a cell) - 1."""
+    """(WIDTH, DEGREE + 1) coefficients, highest first, of t = 2 (place in a cell) - 1."""
     t = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
     coefficients = [
         Chebyshev.fit(t, kernel_at(cell - PAD - (t + 1) / 2, shape), DEGREE, domain=[-1, 1])
@@ -131,12 +132,12 @@ def plan_grid(angles: np.ndarray, n: int, ky: int, kx: int) -> GridPlan:
     groups = np.append(np.arange(0, rows, GROUP_STRIPS * STRIP_ROWS), rows)
     strips: list[tuple[int, int]] = []
     group_strips = [0]
-    for start, stop in zip(groups[:-1], groups[1:], strict=True):
+    for start, stop in pairwise(groups):
         # samples of the group before, whose kernels reach into this one
         if start > 0:
             strips.append((start - WIDTH + 1, start))
         edges = np.append(np.arange(start, stop, STRIP_ROWS), stop)
-        strips += list(zip(edges[:-1], edges[1:], strict=True))
+        strips += list(pairwise(edges))
         group_strips.append(len(strips))
     num_tiles = ceil((kx + WIDTH) / TILE_COLUMNS)
     tiles = np.zeros((len(strips), num_tiles + 1), np.int64)
@@ -263,7 +264,7 @@ def spread_strip(lines, h, step_x, step_y, kx, runs, top, polynomials, strip):
         while left > 0:
             _weights(x, dx, polynomials, t, wx)
             _weights(y, dy, polynomials, t, wy)
-            for s in range(min(left, LANES)):
+            for s in range(left if left < LANES else LANES):
                 o = (y >> 32) * row + (x >> 32) * SAMPLE
                 re, im = load(lines, at), load(lines, at + LANES)
                 a, b = splat(wx[s]), splat(wx[LANES + s])
@@ -300,7 +301,7 @@ def read_strip(strip, h, step_x, step_y, kx, runs, top, polynomials, lines):
         while left > 0:
             _weights(x, dx, polynomials, t, wx)
             _weights(y, dy, polynomials, t, wy)
-            for s in range(min(left, LANES)):
+            for s in range(left if left < LANES else LANES):
                 o = (y >> 32) * row + (x >> 32) * SAMPLE
                 a, b = splat(wx[s]), splat(wx[LANES + s])
                 c, d = splat(wx[2 * LANES + s]), splat(wx[3 * LANES + s])

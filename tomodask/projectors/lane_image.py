@@ -9,8 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomodask.projectors.lane_fft import fft_line, half_spectrum, pack_spectrum
+from tomodask.projectors.lane_fft import (
+    FORWARD,
+    INVERSE,
+    START,
+    STEP,
+    fft_line,
+)
 from tomodask.projectors.lane_grid import PAD, WIDTH, row_floats
+from tomodask.projectors.lane_real import half_spectrum, pack_spectrum
 from tomodask.projectors.vectors import (
     LANES,
     SAMPLE,
@@ -61,7 +68,7 @@ def strip_to_columns(strip, num_rows, ky, kx, nx, factors, plan, work, columns, 
                 _add_sample(strip, r * row + j * SAMPLE, r * row + (kx + j) * SAMPLE)
             else:
                 _add_sample(strip, r * row + (kx + j) * SAMPLE, r * row + j * SAMPLE)
-        fft_line(strip, r * row + PAD * SAMPLE, SAMPLE, line, rest, plan, True)
+        fft_line(strip, r * row + PAD * SAMPLE, STEP, line, rest, plan, INVERSE)
         for i in range(nx):
             at, factor = (i - nx // 2) % kx * SAMPLE, splat(factors[i])
             o = _place(first + r, i, _num_rows(ky))
@@ -83,7 +90,7 @@ def columns_to_strip(columns, first, num_rows, ky, kx, nx, factors, plan, work, 
             store(line, at + LANES, mul(factor, load(columns, o + LANES)))
         out = (at_row + r) * row
         cells = strip[out + PAD * SAMPLE : out + (PAD + kx) * SAMPLE]
-        fft_line(line, 0, SAMPLE, cells, rest, plan, False)
+        fft_line(line, START, STEP, cells, rest, plan, FORWARD)
         for j in range(WIDTH):
             if j < PAD:
                 _copy_sample(strip, out + (kx + j) * SAMPLE, out + j * SAMPLE)
@@ -114,7 +121,7 @@ def columns_to_slices(columns, first, last, ky, nx, ny, factors, turns, plan, wo
     for column in range(first, last):
         _gather(columns, column, ky, spectrum)
         pack_spectrum(spectrum, h, turns, z)
-        fft_line(z, 0, SAMPLE, line, rest, plan, True)
+        fft_line(z, START, STEP, line, rest, plan, INVERSE)
         o = (column - first) * (ny | 1) * LANES
         for y in range(ny):
             value = load(line, (y - ny // 2) % ky * LANES)
@@ -136,7 +143,7 @@ def slices_to_columns(
         for y in range(ny):
             value = mul(splat(factors[y]), load(block, o + y * LANES))
             store(line, (y - ny // 2) % ky * LANES, value)
-        fft_line(line, 0, SAMPLE, z, rest, plan, False)
+        fft_line(line, START, STEP, z, rest, plan, FORWARD)
         half_spectrum(z, h, turns, spectrum, 0, SAMPLE)
         _scatter(spectrum, column, ky, columns)
 

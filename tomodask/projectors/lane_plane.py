@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from tomodask.projectors import lane_grid as grid
-from tomodask.projectors.lane_fft import fast_length, line_fft, real_twiddles, work_samples
+from tomodask.projectors.lane_fft import fast_length, line_fft, work_samples
 from tomodask.projectors.lane_image import (
     COLUMNS_AT_ONCE,
     column_work,
@@ -29,9 +29,10 @@ from tomodask.projectors.lane_image import (
     slices_to_columns,
     strip_to_columns,
 )
+from tomodask.projectors.lane_real import real_twiddles
 from tomodask.projectors.lane_rows import lines_to_rows, row_work, rows_to_lines
 from tomodask.projectors.rowfilter import RowFilter, edge_fade
-from tomodask.projectors.vectors import LANES, SAMPLE, aligned_empty
+from tomodask.projectors.vectors import SAMPLE, aligned_empty
 from tomodask.threads import share
 
 VIEWS_AT_ONCE = 16  # of a thread's turn
@@ -90,7 +91,7 @@ class Rows:
 
 
 class Plane:
-    """Samples, factors and plans for slices of a shape, views at some angles, lines of n columns."""
+    """Samples, factors and plans for slices of a shape, some angles and lines of n columns."""
 
     def __init__(self, angles: np.ndarray, shape_yx: tuple[int, int], n: int) -> None:
         ny, nx = shape_yx
@@ -119,21 +120,23 @@ class Plane:
         try:
             work = self._idle.pop()
         except IndexError:
-            work = Workspace(self)
-        work.threads, work.seconds = threads, seconds
+            work = Workspace(self.sizes)
+        work.plane, work.threads, work.seconds = self, threads, seconds
         yield work
+        del work.plane  # no cycle: the memory goes with the plane
         self._idle.append(work)
 
 
 class Workspace:
     """The buffers of one batch of slices, and what is done in them."""
 
-    def __init__(self, plane: Plane) -> None:
-        self.plane = plane
-        self.threads = 1
-        self.seconds: dict[str, float] = {}
-        self.lines = aligned_empty(plane.sizes.lines)
-        self.columns = aligned_empty(plane.sizes.columns)
+    plane: Plane
+    threads: int
+    seconds: dict[str, float]
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.lines = aligned_empty(sizes.lines)
+        self.columns = aligned_empty(sizes.columns)
         self._buffers: list[np.ndarray] = []
 
     def rows_to_lines(

@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomodask.projectors.lane_fft import fft_line, half_spectrum, pack_spectrum
+from tomodask.projectors.lane_fft import (
+    FORWARD,
+    INVERSE,
+    START,
+    STEP,
+    fft_line,
+)
+from tomodask.projectors.lane_real import half_spectrum, pack_spectrum
 from tomodask.projectors.vectors import (
     LANES,
     SAMPLE,
@@ -107,9 +114,9 @@ def rows_to_lines(
 
     rows : flat; value u of row r in view v at v view_step + r row_step + u, u < count.
     weights : (views,) factors. response : (n/2,) the filter's spectrum times that of the sum.
-    fade : how values beyond the row's ends fall off. centers : (LANES,) and shifts : (views,) add up
-        to the column of the axis. flips : (views,) 1 or -1, for the conjugate.
-    work : (2 n + (2 FINE + ...)) see `row_work`. lines : flat (views, n/2, SAMPLE).
+    fade : how values beyond the row's ends fall off. centers : (LANES,) and shifts : (views,) add
+        up to the column of the axis. flips : (views,) 1 or -1, for the conjugate.
+    work : `row_work(n)` floats and those of the FFT. lines : flat (views, n/2, SAMPLE).
     """
     h = n // 2
     line, z, turn, places, rest = _buffers(work, n)
@@ -118,7 +125,7 @@ def rows_to_lines(
         line[count * LANES : n * LANES] = np.float32(0)
         if len(fade):
             _fade_out(line, count, n, fade)
-        fft_line(line, 0, SAMPLE, z, rest, plan, False)
+        fft_line(line, START, STEP, z, rest, plan, FORWARD)
         half_spectrum(z, h, turns, line, 0, SAMPLE)
         for lane in range(LANES):
             places[lane] = centers[lane] + shifts[view]
@@ -158,7 +165,7 @@ def lines_to_rows(
         for lane in range(LANES):
             line[lane] *= np.float32(2)  # the frequency 0 has no other half
         pack_spectrum(line, h, turns, z)
-        fft_line(z, 0, SAMPLE, line, rest, plan, True)
+        fft_line(z, START, STEP, line, rest, plan, INVERSE)
         _from_lanes(line, count, rows, view * view_step, row_step, num_rows)
 
 

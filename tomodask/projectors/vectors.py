@@ -7,6 +7,7 @@ on slices is lane by lane: a lane's bytes depend on that lane alone.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -16,31 +17,41 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
-# What a kernel is compiled with: no GIL, so that threads share the work and readers go on; cached
-# on the disk, one copy for all workers of a machine. No fastmath: NaN marks what is missing.
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
-kernel = numba.njit(**_OPTIONS)
-FLOATS = "float32[::1]"  # a flat array, in signatures
-
-
-def kernel_of(*kinds: str) -> Any:
-    """A kernel for arguments of these types alone, which else is compiled for each constant."""
-    return numba.njit(f"void({', '.join(kinds)})", **_OPTIONS)
-
-
-inlined = numba.njit(**_OPTIONS, forceinline=True)
 ALIGNMENT = 64  # bytes: a vector that lies across two cache lines costs twice
 
 
-def _num_lanes() -> int:
-    """16 where one instruction takes 16 floats, else 8: more would not stay in the registers."""
+def _cacheable() -> bool:
+    """Whether numba finds a folder to keep what it compiled: its own, or the user's."""
+
+    def nothing() -> None:
+        pass
+
+    try:
+        numba.njit(cache=True)(nothing)
+    except RuntimeError:
+        return False
+    return True
+
+
+# What a kernel is compiled with: no GIL, so that threads share the work and readers go on; cached
+# on the disk, one copy for all workers of a machine. No fastmath: NaN marks what is missing.
+_OPTIONS = {
+    "nogil": True, "cache": _cacheable(), "error_model": "numpy", "boundscheck": False,
+}  # fmt: skip
+kernel = numba.njit(**_OPTIONS)
+inlined = numba.njit(**_OPTIONS, forceinline=True)
+
+
+def _has(feature: str) -> bool:
+    """Whether the processor that kernels are compiled for has a feature."""
     features = numba.config.CPU_FEATURES
     if features is None:
-        return 16 if binding.get_host_cpu_features().get("avx512f") else 8
-    return 16 if "+avx512f" in features else 8
+        return bool(binding.get_host_cpu_features().get(feature))
+    return f"+{feature}" in features.split(",")
 
 
-LANES = _num_lanes()
+# As many as one instruction takes, and 8 at least: a cache line then holds two or one.
+LANES = 16 if _has("avx512f") else 8
 SAMPLE = 2 * LANES  # floats of a complex sample: the real parts of all lanes, then the imaginary
 
 
@@ -136,6 +147,8 @@ def _operation(arity: int, make: Callable[..., Any]) -> Any:
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    if not (_has("fma") or platform.machine() in ("aarch64", "arm64")):
+        return builder.fadd(builder.fmul(a, b), c)  # else every lane would be a call
     kind = ir.FunctionType(_TYPE, [_TYPE] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
     return builder.call(function, [a, b, c])
@@ -180,11 +193,11 @@ def transpose(typing: Any, x: Any, i: Any, d: Any, y: Any, o: Any, e: Any) -> An
         source, target = _view(signature, arguments, 0), _view(signature, arguments, 3)
         rows = []
         for number in range(LANES):
-            row = builder.load(_address(context, builder, *_step(builder, *source, number)))
+            row = builder.load(_address(context, builder, *_moved(builder, source, number)))
             row.align = 4
             rows.append(row)
         for row, number in zip(_transposed(builder, rows), range(LANES), strict=True):
-            address = _address(context, builder, *_step(builder, *target, number))
+            address = _address(context, builder, *_moved(builder, target, number))
             builder.store(row, address).align = 4
         return context.get_dummy_value()
 
@@ -197,8 +210,9 @@ def _view(signature: Any, arguments: Any, first: int) -> tuple[Any, ...]:
     return signature.args[first], *arguments[first : first + 3]
 
 
-def _step(builder: Any, kind: Any, array: Any, offset: Any, step: Any, number: int) -> Any:
+def _moved(builder: Any, view: tuple[Any, ...], number: int) -> Any:
     """What `_address` takes for the vector that lies `number` steps on."""
+    kind, array, offset, step = view
     moved = builder.add(offset, builder.mul(step, ir.IntType(64)(number)))
     return types.void(kind, types.int64), (array, moved)
 
