@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 
 from tomodask.errors import GeometryError
 from tomodask.geometry import Box, ParallelBeam
@@ -20,6 +21,7 @@ from tomodask.projectors.lane_grid import GROUP_STRIPS, STRIP_ROWS
 from tomodask.projectors.lane_plane import grid_shape
 from tomodask.projectors.vectors import LANES
 from tomodask.reconstruct import FBP
+from tomodask.reconstruct.filters import filter_response
 
 HALF_TURN = np.linspace(0, np.pi, 60, endpoint=False)
 NUFFT_ERROR = 1.5e-3  # of the norm, for white noise: what a kernel of 4 cells reaches
@@ -146,6 +148,16 @@ def test_a_slice_too_large_for_the_filter_is_filtered_before(rng: np.random.Gene
         projector((2, 90, 95), 30, 14.2, angles, backend) for backend in ("fourier", "finufft")
     )
     assert norm_of_difference(FBP()(y, A), FBP()(y, law)) < 2 * NUFFT_ERROR
+
+
+@pytest.mark.parametrize("half", [7 * 11, 64, 256])
+def test_filters_of_any_length_are_applied(half: int, rng: np.random.Generator) -> None:
+    """One that has no fast transform, one shorter than a line, one much longer."""
+    y = gaussian_filter1d(rng.normal(size=(2, 60, 64)), 2) * np.hanning(64)
+    response, weights = filter_response("hann", 2 * half), np.full(60, 0.1)
+    A, law = (projector((2, 64, 64), 64, 31.2, backend=name) for name in ("fourier", "finufft"))
+    found, expected = (B.filtered_adjoint(y, response, weights)[:, 8:-8, 8:-8] for B in (A, law))
+    assert norm_of_difference(found, expected) < 5 * NUFFT_ERROR
 
 
 def test_new_plans_give_the_same_bytes(rng: np.random.Generator) -> None:

@@ -22,10 +22,11 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import scipy.fft
 
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
-from tomodask.projectors.lane_fft import fast_length
+from tomodask.projectors.lane_fft import fast_length, is_smooth
 from tomodask.projectors.lane_plane import Plane, Rows, Sizes
 from tomodask.projectors.rowfilter import RowFilter
 from tomodask.projectors.vectors import LANES
@@ -81,10 +82,10 @@ class FourierBackend:
         self.stage_seconds = {}
         for rows, length in self._batches():
             part, centers, fused = sinograms[rows], self._lanes(rows), row_filter
-            if row_filter is not None and row_filter.length >= length:
+            if row_filter is not None and _can_be_fused(row_filter, length):
                 length = row_filter.length
-            elif row_filter is not None:  # so large a slice needs longer lines than the filter
-                before = (row_filter.length - self.det_count) // 2
+            elif row_filter is not None:  # filtered before, with tails as long as a line can hold
+                before = (min(row_filter.length, length) - self.det_count) // 2
                 part = np.stack([row_filter.rows(one, slice(None), before, before) for one in part])
                 centers, fused = centers + before, None
             with self._plane(length).workspace(self.threads, self.stage_seconds) as work:
@@ -119,13 +120,19 @@ class FourierBackend:
         num_angles: int, det_count: int, shape_yx: tuple[int, int], threads: int
     ) -> int:
         """Of FBP; A and A.T alone take less."""
-        length = max(2 * fast_length(det_count), line_length(det_count, shape_yx, det_count / 2))
+        filtered = 2 * int(scipy.fft.next_fast_len(det_count, real=True))
+        length = max(filtered, line_length(det_count, shape_yx, det_count / 2))
         return Sizes.of(num_angles, shape_yx, length).bytes(threads)
 
     @staticmethod
     def row_bytes(num_angles: int, det_count: int, shape_yx: tuple[int, int]) -> int:
         """Nothing grows with the rows."""
         return 0
+
+
+def _can_be_fused(row_filter: RowFilter, length: int) -> bool:
+    """Whether lines may be as long as the filter: slices may need longer ones."""
+    return row_filter.length >= length and is_smooth(row_filter.length // 2)
 
 
 def line_length(

@@ -95,12 +95,13 @@ def work_samples(n: int) -> int:
 def fast_length(least: int) -> int:
     """The smallest even product of 2, 3 and 5 that is at least `least` and factors evenly."""
     n = max(2, least + least % 2)
-    while not _is_smooth(n):
+    while not is_smooth(n):
         n += 2
     return n
 
 
-def _is_smooth(n: int) -> bool:
+def is_smooth(n: int) -> bool:
+    """Whether n is a product of 2, 3 and 5, so that there is a plan for it."""
     for prime in (2, 3, 5):
         while n % prime == 0:
             n //= prime
