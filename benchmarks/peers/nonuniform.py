@@ -1,0 +1,68 @@
+"""FBP by someone else's non-uniform FFT: 1D stage, transform, disc, pairs of slices side by side.
+
+One thread a transform and transforms side by side are as fast as threads within one (2 threads:
+232 and 218 slices/s at 512 columns, 57 and 58 at 1024 for FINUFFT; 262 and 268, 64 and 64 for
+ducc0), and need one pair's buffers a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from timing import seconds_of
+
+from peers.lines import FilteredLines, side_by_side
+
+Transform = Callable[[np.ndarray, np.ndarray], object]  # the lines of a pair, the image to fill
+MakeTransform = Callable[[FilteredLines], Transform]
+
+TRIALS = 3
+
+
+class NonuniformFBP:
+    """FBP with the fastest of some ways to transform, found by trying each on this geometry.
+
+    choice : its name.
+    """
+
+    def __init__(
+        self, angles: np.ndarray, columns: int, threads: int, ways: Mapping[str, MakeTransform]
+    ) -> None:
+        self._lines, self._threads = FilteredLines(angles, columns), threads
+        self._spectra = [self._lines.line_buffer() for _ in range(threads)]
+        self._images = [self._lines.image_buffer() for _ in range(threads)]
+        self.choice, self._transforms = self._fastest(ways)
+
+    def __call__(self, sinograms: np.ndarray) -> np.ndarray:
+        """(row, angle, column) -> (z, y, x)."""
+        columns = self._lines.columns
+        volume = np.empty((len(sinograms), columns, columns), np.float32)
+
+        def solve(thread: int, pair: slice) -> None:
+            spectra, image = self._spectra[thread], self._images[thread]
+            self._lines.to_spectra(sinograms[pair], spectra)
+            self._transforms[thread](spectra, image)
+            self._lines.from_image(image, volume[pair])
+
+        side_by_side(solve, len(sinograms), self._threads)
+        return volume
+
+    def _fastest(self, ways: Mapping[str, MakeTransform]) -> tuple[str, list[Transform]]:
+        for spectra in self._spectra:
+            spectra[:] = 1
+        best, chosen = np.inf, ("", list[Transform]())
+        for name, make in ways.items():
+            transforms = [make(self._lines) for _ in range(self._threads)]
+
+            def run(thread: int, _: slice, transforms: list[Transform] = transforms) -> None:
+                transforms[thread](self._spectra[thread], self._images[thread])
+
+            def all_threads(run: Callable[[int, slice], None] = run) -> None:
+                side_by_side(run, 2 * self._threads, self._threads)
+
+            all_threads()  # the first one is slower
+            seconds = min(seconds_of(all_threads) for _ in range(TRIALS))
+            if seconds < best:
+                best, chosen = seconds, (name, transforms)
+        return chosen
