@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from accuracy import GREATEST_RMSE, edge_width, foam_slices, half_turn, rmse
 from first_call import first_call_seconds
-from floor import beside_floors, gridding_sizes, stage_floors
+from floor import GriddingSizes, beside_floors, stage_floors
 from machine import describe_machine, measure_limits
 from peers import PEERS, Reconstruct, installed_peers, prepare_peer
 from timing import rate, ratio, take_turns
@@ -31,6 +31,7 @@ from timing import rate, ratio, take_turns
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.projectors import Projector, make_projector
 from tomodask.reconstruct import FBP
+from tomodask.reconstruct.fbp import padded_length
 
 QUESTION = "FBP, slices a second, against FINUFFT, ducc0 and ASTRA (CPU, linear) on the same cores"
 RIVALS = ("finufft", "ducc0")  # the ratio is to the better of them
@@ -140,7 +141,8 @@ def stage_table(
         ours(sinograms)
         calls.append(dict(getattr(A._backend, "stage_seconds", {})))
     medians = {name: float(np.median([call[name] for call in calls])) for name in calls[0]}
-    return beside_floors(medians, stage_floors(gridding_sizes(A), limits))
+    sizes = GriddingSizes.of(A, padded_length(sinograms.shape[2]))
+    return beside_floors(medians, stage_floors(sizes, limits))
 
 
 def _left_out(columns: int) -> dict[str, str]:

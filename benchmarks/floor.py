@@ -12,21 +12,19 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any
 
-import scipy.fft
-
 from tomodask.projectors import Projector
-from tomodask.reconstruct.fbp import padded_length
+from tomodask.projectors.lane_grid import WIDTH
+from tomodask.projectors.lane_plane import grid_shape
 
 REAL, COMPLEX = 4, 8  # bytes of float32 and complex64
-GRID_FACTOR, WIDTH = 1.5, 4  # where the backend does not tell
 
 
 @dataclass(frozen=True)
 class GriddingSizes:
-    """What the gridding of a slab works on; two real slices make one complex one.
+    """What the gridding of a slab works on; a real slice needs half lines and half the grid.
 
-    line : samples of a view's spectrum. grid : points of the grid along an axis.
-    width : grid points that a sample is spread over along an axis.
+    line : columns n of a view's line, of which n / 2 frequencies are kept.
+    grid : points of the grid along an axis.
     """
 
     num_slices: int
@@ -34,52 +32,39 @@ class GriddingSizes:
     columns: int
     line: int
     grid: int
-    width: int
 
-
-def gridding_sizes(A: Projector) -> GriddingSizes:
-    """Those that the backend states in `stage_sizes` ("line", "grid", "width"), else usual ones."""
-    num_slices, num_angles, columns = A.range_shape
-    usual = {
-        "line": padded_length(columns),
-        "grid": scipy.fft.next_fast_len(round(GRID_FACTOR * columns)),
-        "width": WIDTH,
-    }
-    sizes: Mapping[str, int] = {**usual, **getattr(A._backend, "stage_sizes", {})}
-    return GriddingSizes(
-        num_slices, num_angles, columns, sizes["line"], sizes["grid"], sizes["width"]
-    )
+    @classmethod
+    def of(cls, A: Projector, line: int) -> GriddingSizes:
+        """Those of the backend `fourier` for square slices and lines of `line` columns."""
+        grid, _ = grid_shape((A.domain_shape[1], A.domain_shape[2]))
+        return cls(*A.range_shape, line, grid)
 
 
 def stage_floors(sizes: GriddingSizes, limits: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """FLOP, bytes and least seconds of each stage of FBP, by the stage's name.
+    """FLOP, bytes and least seconds of each stage of FBP, by the name the backend gives it.
 
-    lines : padding, FFT, ramp and phase of every view.
-    spread : each sample onto `width` x `width` points of the grid.
-    transform : the grid's inverse FFT; along the second axis only columns that end in the image.
-    output : the kernel's transform divided out, lanes turned into slices.
+    rows : padding, FFT, ramp and phase of every view.
+    grid : samples onto the grid, and its FFT along x while a strip is in the cache; only columns of
+        the slice are kept.
+    slices : the FFT along y, the kernel's transform divided out, lanes turned into slices.
     limits : see `machine.measure_limits`.
     """
-    pairs, points = sizes.num_slices / 2, sizes.columns**2
-    samples = pairs * sizes.num_angles * sizes.line
-    grid, kept = pairs * sizes.grid**2, pairs * sizes.grid * sizes.columns
-    read = REAL * sizes.num_slices * sizes.num_angles * sizes.columns
+    slices, line, grid, columns = sizes.num_slices, sizes.line, sizes.grid, sizes.columns
+    views = slices * sizes.num_angles
+    samples = views * line / 2
+    kept = slices * grid / 2 * columns
     flop_bytes = {
-        "lines": (
-            samples * (5 * log2(sizes.line) + 6),
-            read + COMPLEX * samples,
+        "rows": (
+            views * 2.5 * line * log2(line) + 6 * samples,
+            REAL * views * columns + COMPLEX * samples,
         ),
-        "spread": (
-            samples * 4 * (sizes.width**2 + sizes.width / 2),
-            COMPLEX * (samples + grid),
+        "grid": (
+            samples * 4 * (WIDTH**2 + WIDTH / 2) + slices * grid / 2 * 5 * grid * log2(grid),
+            COMPLEX * (samples + kept),
         ),
-        "transform": (
-            5 * log2(sizes.grid) * (grid + kept),
-            COMPLEX * (grid + kept + kept + pairs * points),
-        ),
-        "output": (
-            2.0 * pairs * points * 2,
-            COMPLEX * pairs * points + REAL * sizes.num_slices * points,
+        "slices": (
+            slices * columns * 2.5 * grid * log2(grid),
+            COMPLEX * kept + REAL * slices * columns**2,
         ),
     }
     return {

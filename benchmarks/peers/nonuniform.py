@@ -8,16 +8,17 @@ ducc0), and need one pair's buffers a thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
-from timing import seconds_of
+from timing import take_turns
 
 from peers.lines import FilteredLines, side_by_side
 
 Transform = Callable[[np.ndarray, np.ndarray], object]  # the lines of a pair, the image to fill
 MakeTransform = Callable[[FilteredLines], Transform]
 
-TRIALS = 3
+TRIALS = 5
 
 
 class NonuniformFBP:
@@ -49,20 +50,20 @@ class NonuniformFBP:
         return volume
 
     def _fastest(self, ways: Mapping[str, MakeTransform]) -> tuple[str, list[Transform]]:
+        """The way whose best of `TRIALS` turns, all threads at once, is the shortest."""
         for spectra in self._spectra:
             spectra[:] = 1
-        best, chosen = np.inf, ("", list[Transform]())
-        for name, make in ways.items():
-            transforms = [make(self._lines) for _ in range(self._threads)]
+        made = {
+            name: [make(self._lines) for _ in range(self._threads)] for name, make in ways.items()
+        }
 
-            def run(thread: int, _: slice, transforms: list[Transform] = transforms) -> None:
+        def run(transforms: list[Transform]) -> None:
+            def one(thread: int, _: slice) -> None:
                 transforms[thread](self._spectra[thread], self._images[thread])
 
-            def all_threads(run: Callable[[int, slice], None] = run) -> None:
-                side_by_side(run, 2 * self._threads, self._threads)
+            side_by_side(one, 2 * self._threads, self._threads)
 
-            all_threads()  # the first one is slower
-            seconds = min(seconds_of(all_threads) for _ in range(TRIALS))
-            if seconds < best:
-                best, chosen = seconds, (name, transforms)
-        return chosen
+        turns = {name: partial(run, transforms) for name, transforms in made.items()}
+        seconds = {name: each.min() for name, each in take_turns(turns, TRIALS).items()}
+        choice = min(seconds, key=lambda name: float(seconds[name]))
+        return choice, made[choice]
