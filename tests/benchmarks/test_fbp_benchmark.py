@@ -12,8 +12,12 @@ from tomodask.phantom import disc_image
 
 
 @pytest.fixture
-def benchmark_fbp(load_benchmark) -> ModuleType:
-    return load_benchmark("fbp")
+def benchmark_fbp(load_benchmark, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Its first call is that of a backend without code to compile, which takes a minute."""
+    module = load_benchmark("fbp")
+    measured = module.first_call_seconds
+    monkeypatch.setattr(module, "first_call_seconds", lambda backend: measured("finufft"))
+    return module
 
 
 @pytest.fixture
@@ -38,7 +42,8 @@ def test_it_reports_speed_quality_and_machine(benchmark_fbp: ModuleType, tmp_pat
     assert result["angles"] == 100
     assert set(result["ratios"]) == ran - {"tomodask"}
     assert result["better_peer"] in ran & set(benchmark_fbp.RIVALS)
-    assert all(stage["seconds"] > 0 for stage in result["stages"])
+    assert [stage["stage"] for stage in result["stages"]] == ["rows", "grid", "slices"]
+    assert all(stage["times_floor"] > 0 for stage in result["stages"])
     assert {"cpu", "cores", "date", "versions"} <= set(report["machine"])
     assert report["machine"]["versions"]["numpy"] == np.__version__
     assert report["limits"]["triad_gb_s"] > 0

@@ -30,8 +30,8 @@ def test_a_peer_gives_the_slices_that_tomodask_gives(
     sinograms = np.stack([one.sinogram(angles, columns) for one in discs])
     expected = load_benchmark("fbp").tomodask_fbp(angles, columns, 2, "fourier")(sinograms)
     found = peers.prepare_peer(name, angles, columns, 2)(sinograms)
-    # a transform of 1e-3 and lines of another length leave 0.006 at edges, 0.002 when smoothed
-    assert np.abs(found - expected).max() < 0.02
+    # shorter lines end further below 1/2 a pixel, which leaves 0.02 at edges, 0.002 when smoothed
+    assert np.abs(found - expected).max() < 0.05
     assert np.abs(gaussian_filter(found - expected, (0, 1, 1))).max() < 0.005
 
 
