@@ -102,8 +102,8 @@ def _stages(result: dict[str, Any]) -> str:
 
 def _first_call(seconds: dict[str, float]) -> str:
     return (
-        f"The first FBP on a machine compiles for {seconds['cold']:.0f} s; after that a process's "
-        f"first takes {seconds['warm']:.1f} s more than later ones."
+        f"The first FBP on a machine compiles for {seconds['cold']:.0f} s; the first of a later "
+        f"process takes {seconds['warm']:.1f} s."
     )
 
 
