@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+BENCHMARKS := fbp projector end_to_end corrections memory
 
 .PHONY: demo test test-slow soak lint bench clean
 
@@ -36,8 +37,14 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python benchmarks/fbp.py --output benchmarks/results/fbp.json
-	$(BIN)/python benchmarks/end_to_end.py --output benchmarks/results/end_to_end.json
+	@for name in $(BENCHMARKS); do \
+	  if [ -f benchmarks/$$name.py ]; then \
+	    echo "== $$name"; \
+	    $(BIN)/python benchmarks/$$name.py --output benchmarks/results/$$name.json || exit 1; \
+	  fi; \
+	done
+	$(BIN)/python benchmarks/plot.py
+	$(BIN)/python benchmarks/readme.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,214 +1,209 @@
-"""How many slices a second does FBP reconstruct, and how many does ASTRA on the same cores?
+"""How many slices a second does FBP reconstruct, and how many do FINUFFT, ducc0 and ASTRA?
 
-    python benchmarks/fbp.py --columns 512 1024 --output benchmarks/results/fbp.json
+    python benchmarks/fbp.py --columns 512 1024 2048 --output benchmarks/results/fbp.json
 
-Both get the same sinograms of a foam (exact line integrals, averaged over each pixel) with
-round(1.57 x columns) views of half a turn, already in memory, and leave slices in memory. ASTRA
-runs its CPU algorithm "FBP" with the projector "linear" (Joseph's method). That uses one core a
-slice and lets go of Python meanwhile, so it gets as many slices at a time as there are threads; as
-a slice takes it seconds, it is timed on that many slices only. The two take turns. The answers are
-compared before anything is timed: RMSE in the field of view, and the width of an edge.
+All get the same sinograms of a foam (exact line integrals, averaged over each pixel) with
+round(1.57 x columns) views of half a turn, already in memory, and leave slices in memory; each
+plans once, before. They take turns, so that a busy machine slows all alike, and a ratio is taken
+turn by turn. How each peer is fed stands in its file in `peers/`; one that is not installed is left
+out by name. ASTRA is a hundred times slower: it gets one slice a thread, and 1024 columns at most.
+
+The answers are compared before anything is timed: RMSE in the field of view, and the width of an
+edge. Then the stages of our own kernel are set beside what the machine could do (`floor.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import astra
 import numpy as np
-from machine import describe_machine
-from scipy.optimize import curve_fit
-from scipy.special import erf
+from accuracy import GREATEST_RMSE, edge_width, foam_slices, half_turn, rmse
+from first_call import first_call_seconds
+from floor import GriddingSizes, beside_floors, stage_floors
+from machine import describe_machine, measure_limits
+from peers import PEERS, Reconstruct, installed_peers, prepare_peer
+from timing import rate, ratio, take_turns
 
 from tomodask.geometry import Box, ParallelBeam
-from tomodask.phantom import Discs, disc_sinogram, foam
-from tomodask.projectors import make_projector
+from tomodask.projectors import Projector, make_projector
 from tomodask.reconstruct import FBP
+from tomodask.reconstruct.fbp import padded_length
 
-QUESTION = "FBP, slices a second, against ASTRA's CPU FBP (linear) on the same cores"
-FIELD_OF_VIEW = 0.48  # of the columns: RMSE is taken within this radius
-GREATEST_RMSE = 0.15  # of the solid's value; a mirrored slice has about 0.5
-
-Reconstruct = Callable[[np.ndarray], np.ndarray]  # sinograms (row, angle, column) -> (z, y, x)
+QUESTION = "FBP, slices a second, against FINUFFT, ducc0 and ASTRA (CPU, linear) on the same cores"
+RIVALS = ("finufft", "ducc0")  # the ratio is to the better of them
+ASTRA_COLUMNS = 1024
+WORSE = 1.01  # times a rival's error: less is rounding
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parse(arguments)
-    results = []
+    limits = measure_limits(options.threads)
+    report: dict[str, Any] = {"question": QUESTION, "machine": describe_machine(), "limits": limits}
+    report["first_call"] = first_call_seconds(options.backend)
+    report["results"] = []
     for columns in options.columns:
-        result = bench_fbp(
-            columns, options.slices, options.threads, options.repeats, options.backend
-        )
-        results.append(result)
+        result = bench_fbp(columns, options, limits)
+        report["results"].append(result)
         print(_summary(result), flush=True)
     if options.output is not None:
-        report = {"question": QUESTION, "machine": describe_machine(), "results": results}
         options.output.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def bench_fbp(
-    columns: int, num_slices: int, threads: int, repeats: int, backend: str
-) -> dict[str, Any]:
-    """Check both answers, then time both, taking turns."""
-    angles = np.arange(round(1.57 * columns)) * np.pi / round(1.57 * columns)
-    discs = foam_slices(columns, num_slices)
+def bench_fbp(columns: int, options: argparse.Namespace, limits: dict[str, Any]) -> dict[str, Any]:
+    """Check all answers, then time them, taking turns."""
+    threads, angles = options.threads, half_turn(columns)
+    discs = foam_slices(columns, options.slices)
     sinograms = np.stack([one.sinogram(angles, columns) for one in discs])
-    ours, theirs = (
-        tomodask_fbp(angles, columns, threads, backend),
-        astra_fbp(angles, columns, threads),
-    )
+    ours = tomodask_fbp(angles, columns, threads, options.backend)
+    left_out = _left_out(columns)
+    methods: dict[str, Reconstruct] = {"tomodask": ours}
+    methods |= {
+        name: prepare_peer(name, angles, columns, threads) for name in PEERS if name not in left_out
+    }
     few = sinograms[:threads]
     quality = {
         name: {
             "rmse": rmse(reconstruct(few), discs),
             "edge_width_pixels": edge_width(reconstruct, angles, columns),
         }
-        for name, reconstruct in (("tomodask", ours), ("astra", theirs))
+        for name, reconstruct in methods.items()
     }
-    _check(quality, columns)
-    volume = ours(sinograms)  # makes the plans too, once for a geometry
-    _check({"tomodask": {"rmse": rmse(volume, discs)}}, columns)
-    seconds: dict[str, list[float]] = {"tomodask": [], "astra": []}
-    for _ in range(repeats):
-        seconds["tomodask"].append(_seconds(ours, sinograms) / len(sinograms))
-        seconds["astra"].append(_seconds(theirs, few) / len(few))
-    rates = {name: _rate(each) for name, each in seconds.items()}
+    _refuse_wrong(quality, columns)
+    _refuse_wrong({"tomodask": {"rmse": rmse(ours(sinograms), discs)}}, columns)
+    shares = {name: few if name == "astra" else sinograms for name in methods}
+    cases = {name: partial(methods[name], shares[name]) for name in methods}
+    seconds = {
+        name: each / len(shares[name]) for name, each in take_turns(cases, options.repeats).items()
+    }
     return {
         "columns": columns,
         "angles": angles.size,
         "threads": threads,
-        "backend": backend,
-        "tomodask": {"slices": len(sinograms), **rates["tomodask"], **quality["tomodask"]},
-        "astra": {"slices": len(few), **rates["astra"], **quality["astra"]},
-        "speedup": rates["tomodask"]["slices_per_second"] / rates["astra"]["slices_per_second"],
+        "backend": options.backend,
+        **{
+            name: rate(len(shares[name]) * seconds[name], len(shares[name]))
+            | quality[name]
+            | {"choice": getattr(methods[name], "choice", None)}
+            for name in methods
+        },
+        "left_out": left_out,
+        "ratios": {
+            name: ratio(seconds["tomodask"], seconds[name])
+            for name in methods
+            if name != "tomodask"
+        },
+        "better_peer": _better_peer(seconds),
+        "worse": _worse(quality),
+        "stages": stage_table(ours, sinograms, options.repeats, limits),
     }
 
 
-def foam_slices(columns: int, num_slices: int) -> list[Discs]:
-    """Slices of value 1 with about 110 voids each, nine tenths as wide as the field of view."""
-    height = columns // 4
-    sample = foam(0.45 * columns, height, num_spheres=1000, seed=1, attenuation=1.0)
-    heights = np.linspace(0.1, 0.9, num_slices) * height
-    return [sample.discs(z) for z in heights]
+class TomodaskFBP:
+    """FBP as users get it, with all defaults; projectors are kept, as the peers' plans are."""
+
+    def __init__(self, angles: np.ndarray, columns: int, threads: int, backend: str) -> None:
+        self._angles, self._columns = angles, columns
+        self._threads, self._backend = threads, backend
+        self._projectors: dict[int, Projector] = {}
+
+    def __call__(self, sinograms: np.ndarray) -> np.ndarray:
+        """(row, angle, column) -> (z, y, x)."""
+        return FBP()(sinograms, self.projector(len(sinograms)))
+
+    def projector(self, rows: int) -> Projector:
+        """The one for this many rows."""
+        if rows not in self._projectors:
+            columns = self._columns
+            geometry = ParallelBeam(
+                self._angles, rows, columns, center_of_rotation=(columns - 1) / 2
+            )
+            box = Box((0, 0, 0), (rows, columns, columns))
+            self._projectors[rows] = make_projector(box, geometry, self._backend, self._threads)
+        return self._projectors[rows]
 
 
-def tomodask_fbp(angles: np.ndarray, columns: int, threads: int, backend: str) -> Reconstruct:
-    """FBP as users get it, with all defaults."""
-
-    def reconstruct(sinograms: np.ndarray) -> np.ndarray:
-        rows = len(sinograms)
-        geometry = ParallelBeam(angles, rows, columns, center_of_rotation=(columns - 1) / 2)
-        box = Box((0, 0, 0), (rows, columns, columns))
-        return FBP()(sinograms, make_projector(box, geometry, backend, threads))
-
-    return reconstruct
+tomodask_fbp = TomodaskFBP
 
 
-def astra_fbp(angles: np.ndarray, columns: int, threads: int) -> Reconstruct:
-    """ASTRA's FBP, a slice for each thread at a time; it turns the other way around."""
-    volume = astra.create_vol_geom(columns, columns)
-    views = astra.create_proj_geom("parallel", 1.0, columns, -angles)
-    projector = astra.create_projector("linear", views, volume)
-
-    def one(sinogram: np.ndarray) -> np.ndarray:
-        sinogram_id = astra.data2d.create("-sino", views, sinogram)
-        image_id = astra.data2d.create("-vol", volume)
-        options = astra.astra_dict("FBP")
-        options["ProjectorId"] = projector
-        options["ProjectionDataId"] = sinogram_id
-        options["ReconstructionDataId"] = image_id
-        options["option"] = {"FilterType": "ram-lak"}
-        algorithm = astra.algorithm.create(options)
-        astra.algorithm.run(algorithm)
-        image = astra.data2d.get(image_id)
-        astra.algorithm.delete(algorithm)
-        astra.data2d.delete([sinogram_id, image_id])
-        return np.asarray(image)
-
-    def reconstruct(sinograms: np.ndarray) -> np.ndarray:
-        with ThreadPoolExecutor(threads) as pool:
-            return np.stack(list(pool.map(one, sinograms)))
-
-    return reconstruct
+def stage_table(
+    ours: Reconstruct, sinograms: np.ndarray, repeats: int, limits: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Median seconds of each stage beside its floor; empty where the backend has no stages."""
+    if not isinstance(ours, TomodaskFBP):
+        return []
+    A = ours.projector(len(sinograms))
+    calls: list[dict[str, float]] = []
+    for _ in range(repeats):
+        ours(sinograms)
+        calls.append(dict(getattr(A._backend, "stage_seconds", {})))
+    medians = {name: float(np.median([call[name] for call in calls])) for name in calls[0]}
+    sizes = GriddingSizes.of(A, padded_length(sinograms.shape[2]))
+    return beside_floors(medians, stage_floors(sizes, limits))
 
 
-def rmse(volume: np.ndarray, discs: list[Discs]) -> float:
-    """Against the averages over each pixel, within the field of view; the solid has value 1."""
-    columns = volume.shape[-1]
-    y, x = np.mgrid[:columns, :columns] - (columns - 1) / 2
-    inside = np.hypot(x, y) < FIELD_OF_VIEW * columns
-    errors = [
-        (image - one.image(columns, columns))[inside]
-        for image, one in zip(volume, discs, strict=False)
-    ]
-    return float(np.sqrt(np.mean(np.square(errors))))
+def _left_out(columns: int) -> dict[str, str]:
+    """Peers that don't run, with the reason."""
+    reasons = {name: "not installed" for name in PEERS if name not in installed_peers()}
+    if columns > ASTRA_COLUMNS and "astra" not in reasons:
+        reasons["astra"] = f"slow: timed up to {ASTRA_COLUMNS} columns"
+    return reasons
 
 
-def edge_width(reconstruct: Reconstruct, angles: np.ndarray, columns: int) -> float:
-    """Pixels over which the edge of a disc rises from 10 to 90 %, by a fit of an error function."""
-    radius, x0, y0 = 0.3 * columns, 0.05 * columns + 0.3, -0.04 * columns + 0.2
-    image = reconstruct(disc_sinogram(angles, columns, None, radius, x0, y0)[None])[0]
-    y, x = np.mgrid[:columns, :columns] - (columns - 1) / 2
-    outward = np.hypot(x - x0, y - y0) - radius
-    near = np.abs(outward) < 6
-
-    def edge(distance: np.ndarray, height: float, place: float, sigma: float) -> np.ndarray:
-        return np.asarray(height / 2 * (1 - erf((distance - place) / (np.sqrt(2) * sigma))))
-
-    (_, _, sigma), _ = curve_fit(edge, outward[near], image[near], p0=(1.0, 0.0, 0.5))
-    return float(2.563 * abs(sigma))  # from the 10 % to the 90 % point of a normal distribution
+def _better_peer(seconds: dict[str, np.ndarray]) -> str | None:
+    """The faster of the rivals that ran."""
+    ran = [name for name in RIVALS if name in seconds]
+    return min(ran, key=lambda name: float(np.median(seconds[name])), default=None)
 
 
-def _check(quality: dict[str, dict[str, float]], columns: int) -> None:
-    """Refuse to time a wrong answer; say so where ours is the worse one."""
+def _refuse_wrong(quality: dict[str, dict[str, float]], columns: int) -> None:
     for name, measures in quality.items():
         if not measures["rmse"] < GREATEST_RMSE:
             raise SystemExit(f"{columns} columns: RMSE {measures['rmse']:.3f} of {name}: not timed")
-    for measure, value in quality["tomodask"].items():
-        if value > quality.get("astra", quality["tomodask"])[measure]:
-            print(f"{columns} columns: the worse {measure} is tomodask's, {value:.4f}")
 
 
-def _seconds(reconstruct: Reconstruct, sinograms: np.ndarray) -> float:
-    start = time.perf_counter()
-    reconstruct(sinograms)
-    return time.perf_counter() - start
-
-
-def _rate(seconds: list[float]) -> dict[str, Any]:
-    """Median and quartiles of slices a second."""
-    low, median, high = np.percentile(1 / np.array(seconds), [25, 50, 75])
-    return {
-        "slices_per_second": float(median),
-        "quartiles": [float(low), float(high)],
-        "repeats": len(seconds),
-    }
+def _worse(quality: dict[str, dict[str, float]]) -> list[str]:
+    """What a peer does better than we, in words."""
+    return [
+        f"{measure} {value:.4f}, {name}'s {quality[name][measure]:.4f}"
+        for measure, value in quality["tomodask"].items()
+        for name in quality
+        if value > WORSE * quality[name][measure]
+    ]
 
 
 def _summary(result: dict[str, Any]) -> str:
     lines = [f"{result['columns']} columns, {result['angles']} views, {result['threads']} threads"]
-    for name in ("tomodask", "astra"):
+    for name in ("tomodask", *PEERS):
+        if name in result["left_out"]:
+            lines.append(f"  {name:9} left out: {result['left_out'][name]}")
+            continue
         one = result[name]
         low, high = one["quartiles"]
         lines.append(
             f"  {name:9} {one['slices_per_second']:8.2f} slices/s ({low:.2f} to {high:.2f}), "
             f"RMSE {one['rmse']:.4f}, edge {one['edge_width_pixels']:.3f} pixels"
+            + (f", {one['choice']}" if one["choice"] else "")
         )
-    return "\n".join([*lines, f"  {result['speedup']:.0f} times as fast"])
+    for name, times in result["ratios"].items():
+        low, high = times["quartiles"]
+        lines.append(f"  {times['median']:.2f} ({low:.2f} to {high:.2f}) times {name}")
+    lines += [f"  worse than a peer: {words}" for words in result["worse"]]
+    for stage in result["stages"]:
+        beyond = f", {stage['times_floor']:.1f} times its floor" if "times_floor" in stage else ""
+        lines.append(f"  {stage['stage']:9} {1e3 * stage['seconds']:8.2f} ms{beyond}")
+    return "\n".join(lines)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=QUESTION)
-    parser.add_argument("--columns", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--columns", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--slices", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--backend", default="fourier")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     return parser.parse_args(arguments)

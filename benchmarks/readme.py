@@ -1,4 +1,8 @@
-"""Write README's figures from benchmarks/results: `python benchmarks/readme.py`."""
+"""Write README's figures from benchmarks/results: `python benchmarks/readme.py`.
+
+What has no result yet is said to be not measured. A result of another benchmark than those below
+is told by the sentence that it holds under "summary".
+"""
 
 from __future__ import annotations
 
@@ -8,39 +12,122 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+PICTURE = "docs/speed.png"
 BEGIN, END = "<!-- speed: made by benchmarks/readme.py -->", "<!-- end of speed -->"
+UNKNOWN = "not measured yet"
+METHODS = {
+    "tomodask": "tomodask",
+    "finufft": "FINUFFT",
+    "ducc0": "ducc0",
+    "astra": "ASTRA (CPU, linear)",
+}
+RIVALS = ("finufft", "ducc0")
+SENTENCES = {"corrections": "Corrections", "memory": "Memory"}  # result: what it is about
 
 
 def speed_section(results: Path = RESULTS) -> str:
     """The text between README's marks."""
-    fbp = json.loads((results / "fbp.json").read_text())
-    whole = json.loads((results / "end_to_end.json").read_text())
-    lines = [
-        "Filtered back-projection on the CPU, slices a second, "
-        f"{fbp['results'][0]['threads']} threads, 1.57 views a column:",
-        "",
-        "| columns | tomodask | ASTRA (CPU, linear) | ratio | RMSE (tomodask, ASTRA) |",
-        "|---|---|---|---|---|",
-        *(_row(result) for result in fbp["results"]),
-        "",
-        _end_to_end(whole),
-        "",
-        f"Measured on {_machine(fbp['machine'])}, {fbp['machine']['date'][:10]}; "
-        "`make bench` measures again.",
+    fbp = _read(results, "fbp")
+    paragraphs = [
+        *_fbp(fbp),
+        *_projector(_read(results, "projector")),
+        _end_to_end(_read(results, "end_to_end")),
+        *(_sentence(about, _read(results, name)) for name, about in SENTENCES.items()),
+        _measured_on(fbp),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(paragraphs)
 
 
-def _row(result: dict[str, Any]) -> str:
-    ours, theirs = result["tomodask"], result["astra"]
+def _read(results: Path, name: str) -> dict[str, Any] | None:
+    path = results / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _fbp(report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return [f"Filtered back-projection: {UNKNOWN}."]
+    names = " | ".join(METHODS.values())
+    table = [
+        f"| columns | {names} | against the better of FINUFFT and ducc0 | RMSE, in this order |",
+        "|" + "---|" * (len(METHODS) + 3),
+        *(_fbp_row(result) for result in report["results"]),
+    ]
+    paragraphs = [
+        "Filtered back-projection on the CPU, slices a second, "
+        f"{report['results'][0]['threads']} threads, 1.57 views a column; each peer is fed as well "
+        "as it can be (`benchmarks/peers`):",
+        "\n".join(table),
+    ]
+    if (ROOT / PICTURE).exists():
+        paragraphs.append(f"![Slices a second against columns]({PICTURE})")
+    stages = [result for result in report["results"] if result.get("stages")]
+    paragraphs += [_stages(result) for result in stages[-1:]]
+    if "first_call" in report:
+        paragraphs.append(_first_call(report["first_call"]))
+    return paragraphs
+
+
+def _fbp_row(result: dict[str, Any]) -> str:
+    left_out = result.get("left_out", {})
+    speeds = [
+        f"{result[name]['slices_per_second']:.3g}"
+        if name in result
+        else ("-" if name in left_out else UNKNOWN)
+        for name in METHODS
+    ]
+    errors = [f"{result[name]['rmse']:.4f}" if name in result else "-" for name in METHODS]
+    better = result.get("better_peer")
+    against = _ratio(result["ratios"][better]) if better else UNKNOWN
+    return f"| {result['columns']} | {' | '.join(speeds)} | {against} | {', '.join(errors)} |"
+
+
+def _ratio(times: dict[str, Any]) -> str:
+    low, high = times["quartiles"]
+    return f"{times['median']:.2f} x ({low:.2f} to {high:.2f})"
+
+
+def _stages(result: dict[str, Any]) -> str:
+    total = sum(stage["seconds"] for stage in result["stages"])
+    parts = [
+        f"{stage['stage']} {100 * stage['seconds'] / total:.0f} %"
+        + (f" ({stage['times_floor']:.1f} times its floor)" if "times_floor" in stage else "")
+        for stage in result["stages"]
+    ]
     return (
-        f"| {result['columns']} | {ours['slices_per_second']:.3g} "
-        f"| {theirs['slices_per_second']:.2g} | {result['speedup']:.0f} x "
-        f"| {ours['rmse']:.4f}, {theirs['rmse']:.4f} |"
+        f"Where a slab of {result['columns']} columns spends its time: {', '.join(parts)}. "
+        "The floor is the least arithmetic and the fewest bytes at the machine's measured limits "
+        "(`benchmarks/floor.py`)."
     )
 
 
-def _end_to_end(answer: dict[str, Any]) -> str:
+def _first_call(seconds: dict[str, float]) -> str:
+    return (
+        f"The first FBP on a machine compiles for {seconds['cold']:.0f} s; the first of a later "
+        f"process takes {seconds['warm']:.1f} s."
+    )
+
+
+def _projector(report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return [f"A and A.T against FINUFFT at equal error: {UNKNOWN}."]
+    rows = [
+        f"| {result['columns']} | {name} | {ours['slices_per_second']:.3g}, {ours['error']:.1e} "
+        f"| {theirs['slices_per_second']:.3g}, {theirs['error']:.1e} | {_ratio(one['ratio'])} |"
+        for result in report["results"]
+        for name in ("A", "A.T")
+        for one in (result[name],)
+        for ours, theirs in ((one["tomodask"], one["finufft"]),)
+    ]
+    return [
+        "A and A.T against FINUFFT at the loosest tolerance with no larger an error, slices a "
+        "second and relative error:",
+        "\n".join(["| columns | | tomodask | FINUFFT | ratio |", "|---|---|---|---|---|", *rows]),
+    ]
+
+
+def _end_to_end(answer: dict[str, Any] | None) -> str:
+    if answer is None:
+        return f"From scan store to volume: {UNKNOWN}."
     result = answer["result"]
     return (
         f"From scan store to volume with its pyramid, {result['columns']} columns x "
@@ -50,8 +137,18 @@ def _end_to_end(answer: dict[str, Any]) -> str:
     )
 
 
-def _machine(machine: dict[str, Any]) -> str:
-    return f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']:.0f} GiB"
+def _sentence(about: str, report: dict[str, Any] | None) -> str:
+    return f"{about}: {UNKNOWN}." if report is None else f"{about}: {report['summary']}"
+
+
+def _measured_on(fbp: dict[str, Any] | None) -> str:
+    if fbp is None:
+        return "`make bench` measures."
+    machine = fbp["machine"]
+    return (
+        f"Measured on {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['memory_gib']:.0f} GiB, {machine['date'][:10]}; `make bench` measures again."
+    )
 
 
 def main() -> None:
