@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,17 +77,33 @@ def test_buffers_begin_on_a_cache_line(size: int) -> None:
     assert (buffer.size, buffer.dtype) == (size, np.float32)
 
 
-def test_a_folder_that_can_not_be_written_to_leaves_kernels_uncached(tmp_path) -> None:
-    """As in a container that is read only: they are compiled anew in each process."""
-    code = (
-        "from numba.core import caching\n"
-        "for locator in caching.CacheImpl._locator_classes:\n"
-        "    locator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError('read only'))\n"
-        "from tomodask.projectors import vectors\n"
-        "print(vectors._OPTIONS['cache'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def cache_folder(variables: dict[str, str], prelude: str = "") -> str:
+    """What a new process takes as the folder of its kernels."""
+    code = f"{prelude}\nfrom tomodask.projectors import vectors\nprint(vectors._CACHE)"
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_kernels_are_kept_where_numba_was_told_to(tmp_path) -> None:
+    assert Path(cache_folder({"NUMBA_CACHE_DIR": str(tmp_path)})).parent == tmp_path
+
+
+def test_every_version_of_the_sources_has_a_folder(tmp_path) -> None:
+    """Numba does not notice that a kernel within another has changed."""
+    changed = "import pathlib; read = pathlib.Path.read_bytes\n"
+    changed += "pathlib.Path.read_bytes = lambda path: read(path) + b'#'"
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert cache_folder(variables) == cache_folder(variables)
+    assert cache_folder(variables) != cache_folder(variables, changed)
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_all_the_same(tmp_path) -> None:
+    """As in a container that is read only."""
+    (tmp_path / "file").touch()
+    assert cache_folder({"NUMBA_CACHE_DIR": str(tmp_path / "file")}) == "None"
+    assert _combine.py_func is not None
 
 
 OTHER_MACHINES = {

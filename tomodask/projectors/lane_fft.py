@@ -22,6 +22,7 @@ from tomodask.projectors.vectors import (
     LANES,
     SAMPLE,
     add,
+    broadcast,
     fma,
     fms,
     fnma,
@@ -29,6 +30,7 @@ from tomodask.projectors.vectors import (
     kernel,
     load,
     mul,
+    pointer,
     splat,
     store,
     sub,
@@ -155,7 +157,7 @@ _AS_IT_IS, _TURNED = np.int64(0), np.int64(1)
 @inlined
 def _put(y, o, r, m, re, im, tw, t, turned):
     if turned:
-        c, s = splat(tw[t]), splat(tw[t + 1])
+        c, s = broadcast(tw, t), broadcast(tw, t + 1)
         store(y, o + r, fms(c, re, mul(s, im)))
         store(y, o + m, fma(c, im, mul(s, re)))
     else:
@@ -334,24 +336,39 @@ def _pass(radix, x, i, d, y, o, e, m, s, real, imag, tw, t, v, kind):
 
 
 @kernel
-def _small_fft(x, i, d, y, o, e, n, radices, tw, t, turned, outer, z, a, b, real, imag):
-    """n samples at i + d k of x -> o + e k of y, through buffers a and b.
+def _ffts(
+    count, x, i, j, d, y, o, p, e, radices, first, last, tw, t, turned, outer, a, b, real, imag
+):
+    """`count` transforms: samples at i + j c + d k of x -> o + p c + e k of y, c = 0, 1, ...
 
-    turned : the results are multiplied by `outer`, from z on.
+    All arrays are pointers. radices : those from `first` up to `last` are used. a, b : buffers.
+    turned : the results are multiplied by `outer`.
     """
-    s, m, two = np.int64(1), n, np.int64(2)
-    for c in range(len(radices)):
-        m //= radices[c]
-        if c < len(radices) - 1:
-            _pass(radices[c], x, i, d, a, START, STEP, m, s, real, imag, tw, t, two, INNER)
-            x, i, d = a, START, STEP
-            a, b = b, a
-        elif turned:
-            _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, outer, z, 2 * s, OUTER)
-        else:
-            _pass(radices[c], x, i, d, y, o, e, m, s, real, imag, tw, t, two, PLAIN)
-        t += 2 * m * radices[c]
-        s *= radices[c]
+    n = np.int64(1)
+    for c in range(first, last):
+        n *= radices[c]
+    two = np.int64(2)
+    for number in range(count):
+        source, at, step, target, other, w = x, i + number * j, d, a, b, t
+        s, m = np.int64(1), n
+        for c in range(first, last):
+            r = radices[c]
+            m //= r
+            if c < last - 1:
+                _pass(r, source, at, step, target, START, STEP, m, s, real, imag, tw, w, two, INNER)
+                source, at, step, target, other = target, START, STEP, other, target
+            elif turned:
+                z = 2 * number * n
+                _pass(
+                    r, source, at, step, y, o + number * p, e, m, s, real, imag, outer, z, 2 * s,
+                    OUTER,
+                )  # fmt: skip
+            else:
+                _pass(
+                    r, source, at, step, y, o + number * p, e, m, s, real, imag, tw, w, two, PLAIN
+                )  # fmt: skip
+            w += 2 * m * r
+            s *= r
 
 
 @kernel
@@ -361,24 +378,23 @@ def fft_line(x, i, d, y, work, plan, inverse):
     inverse : INVERSE for exp(+...), FORWARD for exp(-...). y : not x.
     work : `work_samples(n)` samples.
     """
-    n1, n2, radices, split, tw, second, outer = plan
+    n1, n2, radices, split, twiddles, second, outer_twiddles = plan
     real, imag = (0, LANES) if inverse else (LANES, 0)
-    row = (n2 + 1) * SAMPLE  # odd: a power of two would put a column into one set of the cache
-    large = max(n1, n2) * SAMPLE
-    a, b = work[n1 * row : n1 * row + large], work[n1 * row + large :]
+    row = (n2 + 1) * STEP  # odd: a power of two would put a column into one set of the cache
+    a = pointer(work) + 4 * n1 * row
+    b = a + 4 * max(n1, n2) * STEP
+    between, tw, outer = pointer(work), pointer(twiddles), pointer(outer_twiddles)
     if n2 == 1:
-        _small_fft(
-            x, i, d, y, START, STEP, n1, radices, tw, START, _AS_IT_IS, outer, START, a, b,
-            real, imag,
+        _ffts(
+            n2, pointer(x), i, START, d, pointer(y), START, START, STEP, radices, START, split, tw,
+            START, _AS_IT_IS, outer, a, b, real, imag,
         )  # fmt: skip
         return
-    for j in range(n2):
-        _small_fft(
-            x, i + j * d, n2 * d, work, j * SAMPLE, row, n1, radices[:split], tw, START,
-            _TURNED, outer, 2 * j * n1, a, b, real, imag,
-        )  # fmt: skip
-    for k in range(n1):
-        _small_fft(
-            work, k * row, STEP, y, k * SAMPLE, n1 * SAMPLE, n2, radices[split:], tw,
-            second, _AS_IT_IS, outer, START, a, b, real, imag,
-        )  # fmt: skip
+    _ffts(
+        n2, pointer(x), i, d, n2 * d, between, START, STEP, row, radices, START, split, tw, START,
+        _TURNED, outer, a, b, real, imag,
+    )  # fmt: skip
+    _ffts(
+        n1, between, START, row, STEP, pointer(y), START, STEP, n1 * STEP, radices, split,
+        np.int64(len(radices)), tw, second, _AS_IT_IS, outer, a, b, real, imag,
+    )  # fmt: skip

@@ -7,8 +7,11 @@ on slices is lane by lane: a lane's bytes depend on that lane alone.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -20,26 +23,48 @@ from numba.extending import intrinsic, models, register_model
 ALIGNMENT = 64  # bytes: a vector that lies across two cache lines costs twice
 
 
-def _cacheable() -> bool:
-    """Whether numba finds a folder to keep what it compiled: its own, or the user's."""
+def _cache_folder() -> Path | None:
+    """Where kernels are kept, one copy for all workers of a machine; None where nothing can be.
 
-    def nothing() -> None:
-        pass
+    Numba notices that a kernel's own file has changed, not those of the kernels within it: so every
+    version of the sources has a folder.
+    """
+    here = Path(__file__).parent
+    sources = b"".join(
+        file.read_bytes() for file in sorted([*here.glob("lane_*.py"), here / __file__])
+    )
+    name = f"tomodask-kernels-{hashlib.sha256(sources).hexdigest()[:16]}"
+    given = numba.config.CACHE_DIR
+    for base in [Path(given)] if given else [here / "__pycache__", Path.home() / ".cache"]:
+        try:
+            (base / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(base / name, os.W_OK):
+            return base / name
+    return None
 
-    try:
-        numba.njit(cache=True)(nothing)
-    except RuntimeError:
-        return False
-    return True
 
-
-# What a kernel is compiled with: no GIL, so that threads share the work and readers go on; cached
-# on the disk, one copy for all workers of a machine. No fastmath: NaN marks what is missing.
+_CACHE = _cache_folder()
+# No GIL, so that threads share the work and readers go on. No fastmath: NaN marks what is missing.
 _OPTIONS = {
-    "nogil": True, "cache": _cacheable(), "error_model": "numpy", "boundscheck": False,
+    "nogil": True, "cache": _CACHE is not None, "error_model": "numpy", "boundscheck": False,
 }  # fmt: skip
-kernel = numba.njit(**_OPTIONS)
-inlined = numba.njit(**_OPTIONS, forceinline=True)
+
+
+def kernel(function: Callable[..., Any], **options: Any) -> Any:
+    """A function compiled for this machine's processor, when it is called first."""
+    given = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_CACHE or given)
+    try:
+        return numba.njit(**_OPTIONS, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = given
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A kernel that becomes part of those that call it."""
+    return kernel(function, forceinline=True)
 
 
 def _has(feature: str) -> bool:
@@ -73,15 +98,45 @@ def _llvm(lanes: int) -> ir.VectorType:
 
 VECTOR = _VectorType(LANES)
 _TYPE = _llvm(LANES)
+_POINTER = _TYPE.as_pointer()
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Of element `offset` of a C-contiguous float32 array of any shape."""
-    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    """Of element `offset` of a C-contiguous float32 array of any shape, or of a `pointer`."""
     offset = arguments[1]
     if signature.args[1].bitwidth < 64:
         offset = builder.sext(offset, ir.IntType(64))
-    return builder.bitcast(builder.gep(array.data, [offset]), _TYPE.as_pointer())
+    return builder.bitcast(_element(context, builder, signature, arguments[0], offset), _POINTER)
+
+
+def _element(context: Any, builder: Any, signature: Any, base: Any, offset: Any) -> Any:
+    if isinstance(signature.args[0], types.Array):
+        data = context.make_array(signature.args[0])(context, builder, base).data
+    else:
+        data = builder.inttoptr(base, ir.FloatType().as_pointer())
+    return builder.gep(data, [offset])
+
+
+@intrinsic
+def pointer(typing: Any, array: Any) -> Any:
+    """Where a float32 array lies, to be used in its place: it costs a call nothing, not counted."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.int64(array), generate
+
+
+@intrinsic
+def broadcast(typing: Any, array: Any, index: Any) -> Any:
+    """Element `index` of an array or `pointer` in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(_element(context, builder, signature, *arguments))
+        return _splat(builder, value)
+
+    return VECTOR(array, types.int64), generate
 
 
 @intrinsic
@@ -167,22 +222,16 @@ def splat(typing: Any, value: Any) -> Any:
     """The same float32 in every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        undefined = ir.Constant(_TYPE, ir.Undefined)
-        first = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(first, undefined, zeros)
+        return _splat(builder, arguments[0])
 
     return VECTOR(types.float32), generate
 
 
-@intrinsic
-def zero(typing: Any) -> Any:
-    """0 in every lane."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(_TYPE, [0.0] * LANES)
-
-    return VECTOR(), generate
+def _splat(builder: Any, value: Any) -> Any:
+    undefined = ir.Constant(_TYPE, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, undefined, zeros)
 
 
 @intrinsic

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -99,7 +101,18 @@ def view_radius(geometry: ParallelBeam) -> np.ndarray:
 def clear_outside(volume: np.ndarray, radius: np.ndarray) -> None:
     """Set to 0, in place, the pixels whose middles lie beyond a radius for each slice."""
     _, ny, nx = volume.shape
-    y, x = np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (nx - 1) / 2
-    distance = np.hypot(x, y[:, None])
-    for image, limit in zip(volume, radius, strict=True):
-        image[distance > limit] = 0  # assigned, not multiplied: a missing slice is NaN
+    starts = np.flatnonzero(np.diff(radius, prepend=np.nan))  # runs of slices of one radius
+    for start, stop in pairwise([*starts, len(radius)]):
+        slices = volume[start:stop]
+        for y, outside in enumerate(_outside(ny, nx, float(radius[start]))):
+            # assigned, not multiplied: a missing slice is NaN
+            slices[:, y, :outside] = 0
+            slices[:, y, nx - outside :] = 0
+
+
+@lru_cache(maxsize=8)
+def _outside(ny: int, nx: int, radius: float) -> list[int]:
+    """How many pixels at either end of each row lie beyond the radius."""
+    y, x = np.arange(ny) - (ny - 1) / 2, np.arange(nx // 2) - (nx - 1) / 2
+    beyond = [int(np.count_nonzero(np.hypot(x, place) > radius)) for place in y]
+    return [nx if abs(place) > radius else n for place, n in zip(y, beyond, strict=True)]
