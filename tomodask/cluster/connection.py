@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -13,6 +14,19 @@ from tomodask.errors import SchedulerLostError, TomodaskError
 
 RECONNECT_SECONDS = 5.0  # for a network that stumbles: a scheduler that died does not come back
 NOTICE_SECONDS = 1.0  # until the client's own thread has seen that a connection broke
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Dask's own log is held back: it tells with a traceback what we tell in one line."""
+    handlers = [(handler, handler.level) for handler in logging.getLogger("distributed").handlers]
+    for handler, _ in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
 
 
 def require_scheduler(client: Client) -> None:

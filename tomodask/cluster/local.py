@@ -14,7 +14,7 @@ import psutil
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
-from tomodask.cluster.connection import scheduler_needed
+from tomodask.cluster.connection import quiet_logs, scheduler_needed
 from tomodask.errors import InputError, MemoryBudgetError
 
 # A task may hold a worker for minutes; a budget is kept by the block plan, not by Dask's spilling.
@@ -171,5 +171,5 @@ def connect(address: str) -> Iterator[Client]:
             f"no scheduler answers at {address} ({error}): start one with `dask scheduler`, or "
             "leave --scheduler out to compute on this machine"
         ) from error
-    with client:
+    with quiet_logs(), client:
         yield client
