@@ -27,7 +27,7 @@ from tomodask.volume import volume_metadata
 # The plain NumPy projector, as it is slow enough to be killed in the middle of a block.
 SETTINGS = ("backend=reference", "volume.chunk_rows=4", "--center", "64.0")
 LOCAL = ("--workers", "2")
-BLOCKS = 16
+BLOCKS = 12
 PATIENCE = 120  # seconds for what should take a few
 
 # A driver that marks the blocks which run. TARGET_BYTES is set through the code, as no flag should
@@ -137,9 +137,9 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def large_file(tmp_path_factory) -> Path:
-    """160 views of 64 x 128 pixels: 16 chunk rows of 4, each a good part of a second's work."""
+    """160 views of 48 x 128 pixels: 12 chunk rows of 4, each a good part of a second's work."""
     path = tmp_path_factory.mktemp("large") / "scan.h5"
-    write_dxchange(path, simulate_scan(64, 128, 160, seed=4, num_spheres=50))
+    write_dxchange(path, simulate_scan(48, 128, 160, seed=4, num_spheres=50))
     return path
 
 
