@@ -102,6 +102,17 @@ def test_a_disk_with_no_room_for_a_lease_is_full(small_disk, scan, client):
     assert [file.name for file in place.iterdir()] == ["ballast"]
 
 
+def test_leftovers_are_gone_before_the_work_and_after_it(tmp_path):
+    store = tmp_path / "v.zarr"
+    store.mkdir()
+    left = store / f"0.{'a' * 32}.partial"
+    left.write_bytes(b"of a killed writer")
+    with custody(store):
+        assert not left.exists()  # its space may be what is missing
+        left.write_bytes(b"of a worker that was killed with its run")
+    assert not left.exists()
+
+
 def test_other_errors_are_left_as_they_are(tmp_path):
     with pytest.raises(PermissionError), custody(tmp_path / "v.zarr"):
         raise PermissionError(13, "Permission denied")

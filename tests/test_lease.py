@@ -165,6 +165,21 @@ def test_of_many_takers_of_a_dead_lease_one_has_it(owner, start, store):
     assert sum("is being written by another driver" in line for line in told) == 5
 
 
+def test_who_is_overtaken_in_the_moment_of_taking_over_is_refused(owner, store, monkeypatch):
+    first = owner()
+    first.kill()
+    first.wait()
+
+    def somebody_else_does_so_too(_: float) -> None:
+        other = {**vars(owner_of(store)), "token": "other"}
+        lease_path(store).write_text(json.dumps({"owner": other}))
+
+    monkeypatch.setattr(lease.time, "sleep", somebody_else_does_so_too)
+    with pytest.raises(OutputInUseError, match="by another driver"), held(store):
+        pass
+    assert owner_of(store).token == "other"
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"owner": {}}'], ids=["empty", "cut", "strange"])
 def test_a_damaged_lease_is_replaced_after_a_while(patience, store, content):
     lease_path(store).write_text(content)
