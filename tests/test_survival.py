@@ -343,11 +343,8 @@ def kill_at_random(bench: Bench, victim: str, seed: int) -> Kill:
     cluster = Cluster(bench, 2) if victim == "scheduler" else None
     where = ("--scheduler", cluster.address) if cluster else LOCAL
     began, driver = time.monotonic(), bench.driver(*where)
-    goal, pause = rng.randrange(BLOCKS - 1), rng.uniform(0, 0.2)
-    while bench.blocks_done() < goal or volume_metadata(bench.output) is None:
-        assert driver.poll() is None, driver.communicate()[1]
-        time.sleep(0.002)
-    time.sleep(pause)
+    bench.wait_for(rng.randrange(BLOCKS - 2), driver)
+    time.sleep(rng.uniform(0, 0.2))
     end: Callable[[], None]
     if victim == "worker":
         chosen = rng.choice(workers_of(driver))

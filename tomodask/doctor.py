@@ -110,18 +110,18 @@ def describe(examination: Examination) -> str:
         f"{finding.kind}: {finding.where}: {finding.what}; {finding.advice}"
         for finding in examination.findings
     ]
-    number, size = examination.blocks, f"{examination.bytes_read / 1e9:.3g} GB"
+    number, size = examination.blocks, f"{examination.bytes_read / 1e9:.3g} GB read"
     if examination.is_sound:
         against = (
-            "its ledger"
+            "compared with its ledger"
             if examination.checked_by == "checksums"
-            else "nothing: they decode, and there is no ledger with their checksums"
+            else "decoded, as no ledger lists their checksums"
         )
-        verdict = f"sound: {number} blocks, {size} read and compared with {against}"
+        verdict = f"sound: {number} blocks, {size} and {against}"
+    elif examination.damaged:
+        verdict = f"damaged: {len(examination.damaged)} of {number} blocks, {size}"
     else:
-        verdict = (
-            f"not sound: {len(examination.damaged)} of {number} blocks are damaged, {size} read"
-        )
+        verdict = f"not sound: {size}, see above"
     return "\n".join([*lines, f"{examination.store} is {verdict}"])
 
 
