@@ -112,14 +112,23 @@ class Bench:
         assert code == 0, told
         assert volume_metadata(self.output)["complete"]
 
-    def blocks_done(self) -> int:
+    def done(self) -> set[str]:
+        """Blocks in the ledger."""
         kept = volume_metadata(self.output)
-        return len(Ledger.of(self.output, kept["uuid"], kept["recipe_hash"]).done()) if kept else 0
+        return (
+            set(Ledger.of(self.output, kept["uuid"], kept["recipe_hash"]).done()) if kept else set()
+        )
+
+    def blocks_done(self) -> int:
+        return len(self.done())
 
     def running(self) -> set[int]:
-        """Numbers of the living processes that are in the middle of a block."""
-        found = {int(mark.name.split()[0]) for mark in self.marks.iterdir()}
-        return {pid for pid in found if psutil.pid_exists(pid)}
+        """Numbers of the living processes in the middle of a block, which isn't recorded yet."""
+        marks = [mark.name.split() for mark in self.marks.iterdir()]
+        done = self.done()
+        return {
+            int(pid) for pid, block in marks if block not in done and psutil.pid_exists(int(pid))
+        }
 
     def wait_for(self, blocks: int, driver: subprocess.Popen) -> None:
         """Until so many blocks are done and another one runs."""
