@@ -87,12 +87,7 @@ class Job:
         return _open_scan(self.scan_path, self.input_digest)
 
     def open_volume(self) -> Volume:
-        """The volume to write into.
-
-        Raises
-        ------
-        OutputInUseError : it was replaced since; this task is of a run that is over.
-        """
+        """The volume to write into; OutputInUseError if another was made at its path since."""
         volume = Volume.open(self.volume)
         refuse_replaced(self.volume, volume.uuid, self.ledger)
         return volume
