@@ -14,7 +14,7 @@ PACKAGES = {"ingest", "preprocess", "calibrate", "projectors", "reconstruct", "c
 
 BASE = {"tomodask", "errors", "threads", "geometry", "projections", "blocks", "phantom", "quality"}
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
-STORAGE = {"ingest", "scan", "spread", "shards", "ledger", "volume"}
+STORAGE = {"ingest", "scan", "spread", "shards", "ledger", "lease", "volume", "inventory"}
 RUNTIME = {"cluster", "plan"}
 FRONT = {
     "recipe",
@@ -28,6 +28,8 @@ FRONT = {
     "query",
     "export",
     "demo",
+    "custody",
+    "doctor",
     "steps",
     "cli",
     "testing",

@@ -21,13 +21,12 @@ from ome_zarr_models.v05 import Image
 from tomodask import volume as volume_module
 from tomodask.errors import ChunkLayoutError, FormatError, InputError, OutputExistsError
 from tomodask.ledger import Ledger, ledgers_of
-from tomodask.shards import checksum
+from tomodask.shards import checksum, remove_partials
 from tomodask.volume import (
     Volume,
     VolumeSpec,
     create_volume,
     halve,
-    remove_partials,
     remove_volume,
     volume_metadata,
 )

@@ -34,7 +34,12 @@ class Block:
     @property
     def id(self) -> str:
         """Name of the block in the ledger."""
-        return f"z{self.write.start[0]:07d}-{self.write.stop[0]:07d}"
+        return block_id_of(self.write.start[0], self.write.stop[0])
+
+
+def block_id_of(start: int, stop: int) -> str:
+    """Name of the block that writes volume rows [start, stop)."""
+    return f"z{start:07d}-{stop:07d}"
 
 
 def parse_block_id(block_id: str) -> tuple[int, int]:

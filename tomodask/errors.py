@@ -4,6 +4,8 @@ A message names what was wrong with its values, what was expected and what to do
 prints it alone, without a traceback, and leaves with `exit_code`.
 """
 
+import errno
+
 
 class TomodaskError(Exception):
     """The root: everything that tomodask raises on purpose."""
@@ -53,6 +55,10 @@ class OutputExistsError(TomodaskError, FileExistsError):
         return str(self.args[0]) if self.args else ""
 
 
+class OutputInUseError(TomodaskError, BlockingIOError):
+    """Another driver writes the store, or has taken it over from this one."""
+
+
 class UnfinishedError(InputError):
     """A store is read before the run that makes it has ended."""
 
@@ -69,3 +75,24 @@ class BlocksFailedError(TomodaskError, RuntimeError):
     """Some blocks failed after their retries; the others are written and kept."""
 
     exit_code = 3
+
+
+class SchedulerLostError(TomodaskError, ConnectionError):
+    """The scheduler that a run was given is gone; what is done is kept."""
+
+    exit_code = 3
+
+
+class DiskFullError(TomodaskError, OSError):
+    """No space is left for a store, or its owner's quota is used up; what is done is kept."""
+
+    exit_code = 3
+
+
+# a file system, a quota, a limit on the size of files
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether space ran out, which repeating does not mend."""
+    return isinstance(error, OSError) and error.errno in FULL

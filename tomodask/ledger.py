@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,11 @@ class Ledger:
                 raise FormatError(f"{store_path}: {name!r} is neither a store's uuid nor a hash")
         return cls(ledgers_of(store_path) / store_uuid / run_hash)
 
+    @property
+    def store_uuid(self) -> str:
+        """Of the store whose blocks are listed: one made anew at its path has another."""
+        return self.path.parent.name
+
     def record(
         self, block_id: str, entries: Iterable[ShardEntry], report: Mapping[str, Any] | None = None
     ) -> None:
@@ -86,20 +91,45 @@ class Ledger:
         # last, since compact() writes it before it removes the logs that are in it
         return _read_merged(self.path / MERGED) | entries
 
+    def intact(self, store_path: Path) -> dict[str, Entry]:
+        """The finished blocks whose shards lie in the store in their full size; no data is read."""
+        intact = {}
+        for block_id, entry in self.done().items():
+            bad = self.verify(entry, store_path, checksums=False)
+            if bad:
+                _logger.warning(
+                    "%s: %s is missing or torn, %s is made again", store_path, bad[0].key, block_id
+                )
+            else:
+                intact[block_id] = entry
+        return intact
+
     def compact(self) -> None:
         """Merge the logs into one file. Safe while others record, or compact, at the same time."""
         if not self.path.is_dir():
             return
         with _try_lock(self.path / "compact.lock") as locked:
-            if not locked:
-                return
-            _LOGS.close(self.path)
-            closed = [_take_from_writer(log) for log in self._logs()]
-            entries = self.done()
-            swap_in(self.path / MERGED, _encode_merged(entries))
-            sync_folder(self.path)
-            for log in closed:
-                log.unlink(missing_ok=True)
+            if locked:
+                self._merge()
+
+    def revoke(self, block_ids: Collection[str]) -> None:
+        """Take blocks out, so that they are done again; on return that is on the disk.
+
+        Only for who holds the store's lease: it goes on where the file system has no locks.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _try_lock(self.path / "compact.lock"):
+            self._merge(without=block_ids)
+
+    def _merge(self, without: Collection[str] = ()) -> None:
+        _LOGS.close(self.path)
+        closed = [_take_from_writer(log) for log in self._logs()]
+        entries = {name: entry for name, entry in self.done().items() if name not in without}
+        swap_in(self.path / MERGED, _encode_merged(entries))
+        sync_folder(self.path)
+        for log in closed:
+            log.unlink(missing_ok=True)
+        sync_folder(self.path)  # a log that came back would bring what was taken out
 
     def verify(self, entry: Entry, store_path: Path, *, checksums: bool = True) -> list[ShardEntry]:
         """The shards of a block that are missing or changed: none is good.

@@ -7,6 +7,7 @@ prepares one (open, find the centre, cut into blocks), everything after it count
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +20,11 @@ from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.local import Workers
 from tomodask.cluster.run import Listener, Progress, run_blocks, silent
 from tomodask.cluster.workforce import Workforce, workforce
+from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
 from tomodask.errors import InputError, OutputExistsError
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import (
+    IngestPlan,
     IngestTask,
     create_scan,
     finish_scan,
@@ -30,6 +33,8 @@ from tomodask.ingest.convert import (
     scan_metadata,
 )
 from tomodask.ingest.remove import remove_scan
+from tomodask.ingest.source import Source
+from tomodask.inventory import scan_ledger
 from tomodask.ledger import Ledger
 from tomodask.plan import need_of_blocks
 from tomodask.preprocess import Correction
@@ -81,6 +86,12 @@ class Job:
         """The scan, opened once a worker."""
         return _open_scan(self.scan_path, self.input_digest)
 
+    def open_volume(self) -> Volume:
+        """The volume to write into; OutputInUseError if another was made at its path since."""
+        volume = Volume.open(self.volume)
+        refuse_replaced(self.volume, volume.uuid, self.ledger)
+        return volume
+
     def load(self, start: int, stop: int) -> Projections:
         """Raw projections of detector rows [start, stop), their geometry complete."""
         projections = read_rows(self.scan, start, stop, self.columns, self.angle_sign)
@@ -116,7 +127,7 @@ def reconstruct_block(task: BlockTask) -> dict[str, Any]:
     projections = projections.trim_rows(block.needed.start, block.needed.stop)
     A = make_projector(block.write, projections.geometry, job.backend, threads=job.threads)
     volume = job.algorithm(projections.sinograms(), A)
-    shards = Volume.open(job.volume).write(block.write.start[0], volume)
+    shards = job.open_volume().write(block.write.start[0], volume)
     report = {
         "rows": block.write.shape[0],
         "bytes_read": job.scan.bytes_read((block.read.start, block.read.stop)),
@@ -144,6 +155,8 @@ class IngestJob:
 
 def ingest_task(job: IngestJob) -> dict[str, Any]:
     """Copy one run of frames and enter it in the ledger."""
+    found = scan_metadata(job.task.path) or {"uuid": "nobody's"}
+    refuse_replaced(job.task.path, found["uuid"], job.ledger)
     report = ingest_block(job.task)
     shards = report.pop("shards")
     job.ledger.record(job.id, shards, report)
@@ -181,26 +194,39 @@ def _ingest(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Path,
     budget = force.size.budget
     plan = plan_ingest(source, path, budget, options.rotate_detector, options.flip)
     metadata = scan_metadata(path)
+    known = metadata is not None and metadata["input_digest"] == plan.input_digest
+    if metadata is not None and known and metadata["complete"]:
+        return path, None
+    with custody(path) as lease:
+        # planned anew: another driver may have begun or finished the store meanwhile
+        plan = plan_ingest(source, path, budget, options.rotate_detector, options.flip)
+        ledger = _begin_or_go_on(recipe, plan, source)
+        done = ledger.intact(path)
+        tasks = [IngestJob(task, ledger) for task in plan.tasks if task.id not in done]
+        progress = run_blocks(
+            force.client, ingest_task, tasks, stage="ingest", listener=lease.watched(listener)
+        )
+        lease.check()
+        ledger.compact()
+        finish_scan(path)
+    return path, progress
+
+
+def _begin_or_go_on(recipe: Recipe, plan: IngestPlan, source: Source) -> Ledger:
+    """Make the scan store, or find the one that this source began; the ledger of it."""
+    path, metadata = plan.path, scan_metadata(plan.path)
     if metadata is not None and metadata["input_digest"] != plan.input_digest:
         if not recipe.overwrite:
             raise OutputExistsError(
                 f"{path} holds another scan, of {metadata['source']}: choose another path, or "
                 "give --overwrite to replace it"
             )
-        _tell_what_stays(path, remove_scan(path))
+        tell_what_stays(path, remove_scan(path))
         metadata = None
     if metadata is None:
-        _refuse_foreign(path)
+        refuse_foreign(path)
         metadata = create_scan(plan, source)
-    elif metadata["complete"]:
-        return path, None
-    ledger = Ledger.of(path, metadata["uuid"], plan.input_digest[:16])
-    done = ledger.done()
-    tasks = [IngestJob(task, ledger) for task in plan.tasks if task.id not in done]
-    progress = run_blocks(force.client, ingest_task, tasks, stage="ingest", listener=listener)
-    ledger.compact()
-    finish_scan(path)
-    return path, progress
+    return scan_ledger(path, metadata["uuid"], plan.input_digest)
 
 
 # ---- RECONSTRUCT: scan store -> volume -------------------------------------------------------
@@ -231,18 +257,21 @@ def reconstruct(
     """
     progress: dict[str, Progress] = {}
     output = Path(required(recipe.output, "output"))
-    with workforce(_workforce(recipe, client)) as force:
+    with custody(output) as lease, workforce(_workforce(recipe, client)) as force:
+        listener = lease.watched(listener)
         scan, ingested = _scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         plan = _plan(recipe, scan, force.size)
+        lease.check()
         volume = _create_or_go_on(recipe, output, plan)
         job = plan.job(output, volume.uuid)
-        tasks = [BlockTask(job, block) for block in plan.blocks(job.ledger)]
+        tasks = [BlockTask(job, block) for block in _blocks_left(plan, job, volume)]
         if tasks:
             progress["reconstruct"] = run_blocks(
                 force.client, reconstruct_block, tasks, stage="reconstruct", listener=listener
             )
+        lease.check()
         job.ledger.compact()
         volume.finish()
     return Result(output, Path(scan.path), plan.center, plan.estimate, progress)
@@ -323,8 +352,8 @@ class _Plan:
             ledger=Ledger.of(output, uuid, self.digest),
         )
 
-    def blocks(self, ledger: Ledger) -> list[Block]:
-        """Blocks that are not in the ledger yet."""
+    def blocks(self, done: Collection[str]) -> list[Block]:
+        """Blocks that write what those named `done` have not."""
         shape, chunk_rows = self.spec.shape, self.recipe.volume.chunk_rows
         return plan_blocks(
             shape,
@@ -333,7 +362,7 @@ class _Plan:
             halo=self.halo,
             chunk_rows=chunk_rows,
             block_rows=self.block_rows,
-            done=chunk_rows_done(ledger.done(), chunk_rows, shape[0]),
+            done=chunk_rows_done(done, chunk_rows, shape[0]),
         )
 
 
@@ -385,24 +414,17 @@ def _create_or_go_on(recipe: Recipe, output: Path, plan: _Plan) -> Volume:
                 f"{output} was made by another recipe or from another input ({changed}): choose "
                 "another output, or give --overwrite to replace it"
             )
-        _tell_what_stays(output, remove_volume(output))
+        tell_what_stays(output, remove_volume(output))
     else:
-        _refuse_foreign(output)
+        refuse_foreign(output)
     return create_volume(output, plan.spec, plan.attributes())
 
 
-def _tell_what_stays(path: Path, files: list[Path]) -> None:
-    if files:
-        names = ", ".join(str(file) for file in files[:5])
-        log.warning("left in %s, as tomodask did not make them: %s", path, names)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Nothing that tomodask didn't make is written into or removed."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputExistsError(f"{path} is not a store of tomodask: choose another path")
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"there is no folder {path.resolve().parent} to make {path.name} in")
+def _blocks_left(plan: _Plan, job: Job, volume: Volume) -> list[Block]:
+    """Blocks to make: those that the ledger doesn't list, or whose files are missing or torn."""
+    if volume.metadata["complete"] and not job.ledger.path.is_dir():
+        return []  # the ledger was deleted, as it may be
+    return plan.blocks(job.ledger.intact(volume.path))
 
 
 def _workforce(recipe: Recipe, client: Client | None) -> Workforce:

@@ -236,8 +236,8 @@ class Scan:
         missing = None if self.is_foreign else next(missing_shards(folder, frames, rows), None)
         if missing is not None:
             raise FormatError(
-                f"{missing} is missing, though the scan was completed: remove {self.path} and "
-                "ingest it again"
+                f"{missing} is missing, though the scan was completed: `tomodask doctor "
+                f"{self.path}` notes it, then the command that made the scan makes it again"
             )
         out = np.empty((frames.size, height, width), self.dtype)
         bands = frames // self._piece_frames(height, width)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,7 @@ from tomodask.errors import ChunkLayoutError, FormatError, InputError
 SHARDS_IN_FLIGHT = 2
 # what zarr's own LocalStore, too, appends to a file that is not yet swapped in
 PARTIAL_SUFFIX = ".partial"
+PARTIAL_NAME = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL_SUFFIX)}$")
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,29 @@ def swap_in(path: Path, content: bytes | memoryview) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def partials_of(store: Path | str) -> list[Path]:
+    """What writers of a store left behind, if they are dead: files in it, and folders beside it."""
+    store = Path(store)
+    found = [file for file in store.rglob(f"*{PARTIAL_SUFFIX}") if PARTIAL_NAME.search(file.name)]
+    place = store.resolve()
+    for folder in place.parent.iterdir():  # a store that was being made
+        name = folder.name.removeprefix(place.name)
+        if name != folder.name and PARTIAL_NAME.fullmatch(name):
+            found.append(folder)
+    return sorted(found)
+
+
+def remove_partials(store: Path | str) -> list[Path]:
+    """Remove what killed writers left behind; return it. Only while nobody writes there."""
+    found = partials_of(store)
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return found
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ from distributed import Client
 
 from tomodask import demo as _demo
 from tomodask import describe as _describe
+from tomodask import doctor as _doctor
 from tomodask import pipeline as _pipeline
 from tomodask import preview as _preview
 from tomodask import samples as _samples
@@ -27,6 +28,7 @@ from tomodask.recipe import Recipe, write_commented
 __all__ = [
     "center",
     "demo",
+    "doctor",
     "export",
     "info",
     "ingest",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 demo = _demo.demo
+doctor = _doctor.doctor
 info = _describe.info
 init = write_commented
 export = export_volume

@@ -29,7 +29,15 @@ from zarr.storage import LocalStore
 
 from tomodask.errors import FormatError, InputError, OutputExistsError
 from tomodask.ledger import remove_known, remove_ledgers
-from tomodask.shards import PARTIAL_SUFFIX, ShardEntry, swap_in, sync_folder, write_shards
+from tomodask.shards import (
+    PARTIAL_NAME,
+    PARTIAL_SUFFIX,
+    ShardEntry,
+    remove_partials,
+    swap_in,
+    sync_folder,
+    write_shards,
+)
 
 FORMAT_VERSION = 1
 INNER = 128  # columns and rows of y in a chunk: a viewer fetches 2 MiB of 32 rows
@@ -41,7 +49,6 @@ COMPRESSORS = {
     "lz4": BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
     "zstd": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
 }
-_PARTIAL_NAME = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL_SUFFIX)}$")
 _METADATA = "zarr.json"
 
 Shape = tuple[int, int, int]
@@ -306,21 +313,6 @@ def remove_volume(path: Path | str) -> list[Path]:
     return sorted({*kept, *remove_known(path, lambda file: False)})
 
 
-def remove_partials(path: Path | str) -> list[Path]:
-    """Remove what killed writers left behind; return it. Only while nobody writes there."""
-    path = Path(path)
-    found = [file for file in path.rglob(f"*{PARTIAL_SUFFIX}") if _PARTIAL_NAME.search(file.name)]
-    for file in found:
-        file.unlink(missing_ok=True)
-    place = path.resolve()
-    for folder in place.parent.iterdir():  # create_volume was killed
-        name = folder.name.removeprefix(place.name)
-        if name != folder.name and _PARTIAL_NAME.fullmatch(name):
-            shutil.rmtree(folder)
-            found.append(folder)
-    return sorted(found)
-
-
 def halve(volume: np.ndarray) -> np.ndarray:
     """Mean of 2 x 2 x 2 voxels; at an odd end the last one counts twice, so nothing is lost.
 
@@ -413,7 +405,7 @@ def _write_metadata(path: Path, content: Mapping[str, Any]) -> None:
 
 def _is_own(file: Path) -> bool:
     """Whether a file, named from the volume's folder, is one that `Volume` writes."""
-    name = _PARTIAL_NAME.sub("", file.as_posix())
+    name = PARTIAL_NAME.sub("", file.as_posix())
     return re.fullmatch(r"\d+/(zarr(\.json)?|c(/\d+){5})", name) is not None
 
 

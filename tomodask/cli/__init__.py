@@ -1,6 +1,7 @@
 """The command line: `tomodask COMMAND`; each answers in words, or in JSON with --json.
 
-Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed, 130 interrupted.
+Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed or are damaged, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ COMMANDS = (
     look.preview,
     steps.reconstruct,
     look.export,
+    look.doctor,
     look.init,
     steps.run,
 )

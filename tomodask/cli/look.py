@@ -1,4 +1,4 @@
-"""Commands that look, and those that start and end the path: demo, info, preview, export, init."""
+"""Commands that look, and those that start and end the path: demo, info, doctor, preview ..."""
 
 from __future__ import annotations
 
@@ -70,6 +70,23 @@ def info(
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         console.print(f"{name.replace('_', ' '):{width}}  {value}")
+
+
+def doctor(
+    store: Annotated[Path, typer.Argument(help="Volume or scan store to look through.")],
+    json: o.Json = False,
+) -> None:
+    """Find damaged, missing and unfinished blocks; the command that made the store mends them."""
+    from tomodask.doctor import DAMAGED, describe, doctor
+
+    with LiveLine(quiet=json) as line:
+        examination = doctor(store, listener=line)
+    if json:
+        o.print_json(examination.as_dict())
+    else:
+        console.print(describe(examination))
+    if not examination.is_sound:
+        raise typer.Exit(DAMAGED)
 
 
 def preview(

@@ -14,6 +14,7 @@ import psutil
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
+from tomodask.cluster.connection import quiet_logs, scheduler_needed
 from tomodask.errors import InputError, MemoryBudgetError
 
 # A task may hold a worker for minutes; a budget is kept by the block plan, not by Dask's spilling.
@@ -102,7 +103,8 @@ def workers_of(
             f"the scheduler of {client} has no workers after {patience:.0f} s: "
             "start some with `dask worker`"
         ) from None
-    known = client.scheduler_info(n_workers=-1)["workers"].values()
+    with scheduler_needed(client):
+        known = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] / worker["nthreads"] for worker in known]
     smallest = int(min((limit for limit in limits if limit), default=available_memory()))
     return Workers(len(known), threads or 1, memory or smallest)
@@ -169,5 +171,5 @@ def connect(address: str) -> Iterator[Client]:
             f"no scheduler answers at {address} ({error}): start one with `dask scheduler`, or "
             "leave --scheduler out to compute on this machine"
         ) from error
-    with client:
+    with quiet_logs(), client:
         yield client

@@ -12,12 +12,14 @@ import queue
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from distributed import Client, Future
 
-from tomodask.errors import BlocksFailedError, InputError
+from tomodask.cluster.connection import require_scheduler, scheduler_needed
+from tomodask.errors import BlocksFailedError, InputError, SchedulerLostError, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,9 @@ def run_blocks(
     Raises
     ------
     InputError : the first one that a task raised; bad input does not get better by repeating.
+    OSError : no space was left on a disk; repeating does not make any.
     BlocksFailedError : tasks that failed more than `retries` times; all others have run.
+    SchedulerLostError : the scheduler went away and did not come back.
     """
     run = _Window(client, function, tasks, stage, listener, retries)
     try:
@@ -102,7 +106,7 @@ def run_blocks(
         while run.live:
             run.step()
     finally:
-        client.cancel(list(run.live), force=True)
+        run.cancel()
         run.progress.ended = time.monotonic()
     listener(run.progress)
     if run.failed:
@@ -137,7 +141,9 @@ class _Window:
 
     def fill(self) -> None:
         """Submit until every worker has `WINDOW` tasks (one worker's worth where there is none)."""
-        self.progress.workers = len(self.client.nthreads())
+        require_scheduler(self.client)
+        with scheduler_needed(self.client):
+            self.progress.workers = len(self.client.nthreads())
         while len(self.live) < WINDOW * max(1, self.progress.workers):
             task = next(self.waiting, None)
             if task is None:
@@ -162,14 +168,23 @@ class _Window:
         if future not in self.live:
             return
         task, attempt = self.live.pop(future)
-        if future.status == "finished":
-            self.progress.add(future.result())
+        with scheduler_needed(self.client):
+            answer = future.result() if future.status == "finished" else _exception_of(future)
+        if isinstance(answer, BaseException):
+            self._retry(task, attempt, answer)
         else:
-            self._retry(task, attempt, _exception_of(future))
+            self.progress.add(answer)
         self.fill()
 
+    def cancel(self) -> None:
+        """Give up what is in flight; a scheduler that is gone needn't be told."""
+        if self.live and self.client.status == "running":
+            with suppress(SchedulerLostError), scheduler_needed(self.client):
+                self.client.cancel(list(self.live), force=True)
+
     def _retry(self, task: Task, attempt: int, error: BaseException) -> None:
-        if isinstance(error, InputError):
+        require_scheduler(self.client)  # without it each task ends as cancelled
+        if isinstance(error, InputError) or is_disk_full(error):
             raise error
         if attempt < self.retries:
             log.warning("%s %s: %r, tried again", self.progress.stage, task.id, error)

@@ -34,7 +34,7 @@ from tomodask.errors import (
     OutputExistsError,
     UnfinishedError,
 )
-from tomodask.ingest.layout import Layout, Shape3, choose_layout, image_chunks, peak_bytes
+from tomodask.ingest.layout import Layout, Shape3, choose_layout, image_chunks, peak_bytes, task_id
 from tomodask.ingest.source import Frames, Source, turn_frames, turned_shape
 from tomodask.scan import FORMAT_VERSION, missing_shards, scan_metadata
 from tomodask.shards import ShardEntry, sync_folder, write_shards
@@ -68,8 +68,7 @@ class IngestTask:
     @property
     def id(self) -> str:
         """Name of the task in the ledger."""
-        (first, last), (top, bottom) = self.frames, self.rows
-        return f"f{first:07d}-{last:07d}-r{top:05d}-{bottom:05d}"
+        return task_id(self.frames, self.rows)
 
     @property
     def source_rows(self) -> slice:

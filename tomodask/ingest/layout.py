@@ -54,6 +54,11 @@ class Layout:
         return {**asdict(self), "chunk": list(self.chunk), "shard": list(self.shard)}
 
 
+def task_id(frames: tuple[int, int], rows: tuple[int, int]) -> str:
+    """Name in the ledger of the task that writes these frames and rows, each [start, stop)."""
+    return f"f{frames[0]:07d}-{frames[1]:07d}-r{rows[0]:05d}-{rows[1]:05d}"
+
+
 def choose_layout(source: Source, rotate_detector: int, budget_bytes: int) -> Layout:
     """The best layout whose tasks fit into the budget.
 
