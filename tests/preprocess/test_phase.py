@@ -37,7 +37,9 @@ def test_the_kernel_of_20_kev_half_a_metre_and_delta_beta_100_is_16_micrometres_
 
 
 @pytest.mark.parametrize("length", [0.3, 1.0, 3.0, 9.0])
-def test_the_margin_is_enough_for_the_unbounded_filter(length: float, rng: np.random.Generator) -> None:
+def test_the_margin_is_enough_for_the_unbounded_filter(
+    length: float, rng: np.random.Generator
+) -> None:
     smooth = unbounded(rng.normal(size=(70, 60)), 4.0)
     noisy = rng.normal(size=smooth.shape)
     step = np.add.outer(np.arange(70) > 31, np.arange(60) > 20).astype(float)

@@ -37,15 +37,18 @@ def test_a_stripe_whose_neighbours_agree_is_removed_to_the_bit(rng: np.random.Ge
     np.testing.assert_array_equal(Stripes()(block_of(striped)).data, views)
 
 
-def test_the_result_is_the_definition(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("size", [3, 5, 7, 21, 51])
+@pytest.mark.parametrize("num_angles", [1, 50, 300])
+def test_the_result_is_the_definition(size: int, num_angles: int, rng: np.random.Generator) -> None:
     """Sort, median over the columns of a rank, unsort: each step as the paper says it."""
-    sinogram = rng.normal(size=(50, 40)).astype(np.float32)
+    sinogram = rng.normal(size=(num_angles, 40)).astype(np.float32)
     order = np.argsort(sinogram, axis=0, kind="stable")
-    padded = np.pad(np.sort(sinogram, axis=0), ((0, 0), (3, 3)), mode="edge")
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 7, axis=1), axis=-1)
+    half = size // 2
+    padded = np.pad(np.sort(sinogram, axis=0), ((0, 0), (half, half)), mode="edge")
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, size, axis=1), axis=-1)
     expected = np.empty_like(sinogram)
     np.put_along_axis(expected, order, smooth, axis=0)
-    corrected = Stripes(size=7)(block_of(sinogram[:, None]))
+    corrected = Stripes(size=size)(block_of(sinogram[:, None]))
     np.testing.assert_array_equal(corrected.data[:, 0], expected)
 
 

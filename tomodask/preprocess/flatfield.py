@@ -12,7 +12,7 @@ import numpy as np
 from tomodask.errors import FlatfieldError, RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
-from tomodask.preprocess.lines import Lines, result_of, view_runs
+from tomodask.preprocess.lines import Lines, result_bytes, result_of, view_runs
 from tomodask.projections import Projections
 from tomodask.threads import share
 
@@ -60,7 +60,7 @@ class Flatfield:
 
     def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
         """The result, the dark and the beams of up to eight sets of flats, and the gaps."""
-        return 4 * math.prod(shape) + FRAME_BYTES * math.prod(shape[1:])
+        return result_bytes(shape, threads) + FRAME_BYTES * math.prod(shape[1:])
 
     def __call__(
         self, block: Projections, threads: int = 1, out: np.ndarray | None = None

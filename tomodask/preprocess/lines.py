@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 RUN_PIXELS = 1 << 17  # views that are corrected together: half a megabyte, half of a core's cache
+OBJECT_BYTES = 1 << 14  # of a thread: its slices, its function and what else Python makes
 KNOWN_TYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "float32", "float64"))
 
 
@@ -50,6 +52,11 @@ def view_runs(shape: tuple[int, ...]) -> list[slice]:
     views, rows, columns = shape
     step = max(1, RUN_PIXELS // (rows * columns))
     return [slice(start, min(start + step, views)) for start in range(0, views, step)]
+
+
+def result_bytes(shape: tuple[int, ...], threads: int) -> int:
+    """Of a float32 result and of Python's own objects."""
+    return 4 * math.prod(shape) + (1 + threads) * OBJECT_BYTES
 
 
 def result_of(data: np.ndarray, out: np.ndarray | None) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from tomodask.errors import InputError, RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
-from tomodask.preprocess.lines import Lines, result_of, view_runs
+from tomodask.preprocess.lines import Lines, result_bytes, result_of, view_runs
 from tomodask.projections import Projections
 from tomodask.threads import share
 
@@ -60,7 +59,7 @@ class MinusLog:
 
     def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
         """The result alone."""
-        return 4 * math.prod(shape)
+        return result_bytes(shape, threads)
 
     def __call__(
         self, block: Projections, threads: int = 1, out: np.ndarray | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
-from tomodask.preprocess.lines import Lines, result_of, view_runs
+from tomodask.preprocess.lines import Lines, result_bytes, result_of, view_runs
 from tomodask.projections import Projections
 from tomodask.threads import share
 
@@ -61,7 +61,7 @@ class Outliers:
     def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
         """The result and, for each thread, a strip of one projection."""
         scratch = sum(4 * math.prod(made) for made in self._scratch(shape))
-        return 4 * math.prod(shape) + min(threads, len(view_runs(shape))) * scratch
+        return result_bytes(shape, threads) + min(threads, len(view_runs(shape))) * scratch
 
     def __call__(
         self, block: Projections, threads: int = 1, out: np.ndarray | None = None

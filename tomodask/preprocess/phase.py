@@ -13,7 +13,7 @@ from tomodask.errors import InputError, RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
 from tomodask.preprocess.flatfield import RowGaps
-from tomodask.preprocess.lines import result_of
+from tomodask.preprocess.lines import result_bytes, result_of
 from tomodask.preprocess.normalise import require_transmission
 from tomodask.projections import Projections
 from tomodask.threads import share
@@ -104,7 +104,9 @@ class Paganin:
         taps = 8 * frequencies * (margin + 1 + TAPS_AT_ONCE)
         spectra = 8 * frequencies * (2 * (rows + 2 * LINES) + 2 * min(BATCH_LINES, rows + LINES))
         return (
-            4 * math.prod(shape) + taps + min(threads, num_angles) * (spectra + 6 * rows * columns)
+            result_bytes(shape, threads)
+            + taps
+            + min(threads, num_angles) * (spectra + 6 * rows * columns)
         )
 
     def __call__(

@@ -11,7 +11,7 @@ import numpy as np
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
-from tomodask.preprocess.lines import Lines, result_of
+from tomodask.preprocess.lines import Lines, result_bytes, result_of
 from tomodask.projections import Projections
 from tomodask.threads import share
 
@@ -55,7 +55,7 @@ class Stripes:
         """The result and each thread's scratch."""
         num_angles, rows, columns = shape
         scratch = Scratch.bytes(num_angles, columns, self.size)
-        return 4 * math.prod(shape) + min(threads, rows) * scratch
+        return result_bytes(shape, threads) + min(threads, rows) * scratch
 
     def __call__(
         self, block: Projections, threads: int = 1, out: np.ndarray | None = None

@@ -9,7 +9,7 @@ from numba import njit
 
 from tomodask.preprocess.kernels import OPTIONS
 
-SLACK = np.float32(1e-6)  # more than the rounding of the bound for darker pixels
+SLACK = np.float32(1e-6)  # of the median
 
 
 @njit(**OPTIONS)
@@ -118,16 +118,14 @@ def bound_medians(padded, runs, line, half, sign, before, after):
 
 
 @njit(**OPTIONS)
-def is_candidate(value, bound, sign, threshold):
-    """Whether a pixel may stand out from a median that lies on the near side of `bound`.
+def may_stand_out(value, median, sign, threshold):
+    """Whether a pixel may stand out from a median, or from one on the near side of a bound for it.
 
-    Where it does stand out this holds in float32 too: for brighter pixels as both sides of the
-    comparison are monotonous in the median, for darker ones by the slack.
+    The slack is more than the rounding: what stands out from a median also does from each value on
+    its far side. Where infinities give NaN, it may.
     """
-    level = max(bound, np.float32(0))
-    if sign > 0:
-        return value - bound > level * threshold
-    return value < bound - level * threshold + abs(bound) * SLACK
+    allowed = max(median, np.float32(0)) * threshold
+    return not sign * (value - median) <= allowed - abs(median) * SLACK
 
 
 @njit(**OPTIONS)
@@ -135,24 +133,26 @@ def count_candidates(padded, half, sign, threshold, bounds):
     """How many pixels of a line may stand out."""
     values = padded[half : half + len(bounds)]
     count = 0
-    if sign > 0:
+    if sign > 0:  # two loops: with the sign known, they are vectorised better
         for column in range(len(bounds)):
-            count += is_candidate(values[column], bounds[column], 1, threshold)
+            count += may_stand_out(values[column], bounds[column], np.float32(1), threshold)
     else:
         for column in range(len(bounds)):
-            count += is_candidate(values[column], bounds[column], -1, threshold)
+            count += may_stand_out(values[column], bounds[column], np.float32(-1), threshold)
     return count
 
 
 @njit(**OPTIONS)
 def replace_candidates(padded, line, size, sign, threshold, gain, noise_sigmas, bounds, out):
     """Put the median in place of those pixels of a line that stand out; returns their number."""
-    half = size // 2
+    half, sign = size // 2, np.float32(sign)
     window = np.empty(size * size, np.float32)
     found = 0
     for column in range(len(out)):
         value = padded[line + half, column + half]
-        if not is_candidate(value, bounds[column], sign, threshold):
+        if not may_stand_out(value, bounds[column], sign, threshold):
+            continue
+        if not stands_out_from_half(padded, line, column, size, value, sign, threshold):
             continue
         median = median_of(padded, line, column, size, window)
         level = max(median, np.float32(0))
@@ -165,6 +165,19 @@ def replace_candidates(padded, line, size, sign, threshold, gain, noise_sigmas, 
             out[column] = median
             found += 1
     return found
+
+
+@njit(**OPTIONS)
+def stands_out_from_half(padded, line, column, size, value, sign, threshold):
+    """Whether a pixel may stand out from more than half of its window, as it must from the median.
+
+    A count is several times as fast as a median.
+    """
+    count = 0
+    for row in range(line, line + size):
+        for place in range(column, column + size):
+            count += may_stand_out(value, padded[row, place], sign, threshold)
+    return count > size * size // 2
 
 
 @njit(**OPTIONS)
