@@ -52,14 +52,41 @@ def test_the_result_is_the_definition(size: int, num_angles: int, rng: np.random
     np.testing.assert_array_equal(corrected.data[:, 0], expected)
 
 
-def test_equal_values_keep_the_order_of_their_views(rng: np.random.Generator) -> None:
-    values = rng.integers(-3, 4, size=(500, 70)).astype(np.float32)
+def many_values(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """(500, 70) float32."""
+    normal = rng.normal(size=(500, 70))
+    normal[0, ::2] = {"an outlier": 1e9, "a far outlier": 1e38}.get(kind, 0)
+    values = {
+        "equal ones": normal.round(),
+        "all equal": np.ones_like(normal),
+        "of all sizes": np.sign(normal) * np.exp(np.clip(20 * normal, -80, 80)),
+        "tiny": 1e-38 * normal,
+        "rising": np.sort(normal, axis=0),
+    }
+    return values.get(kind, normal).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "normal",
+        "equal ones",
+        "all equal",
+        "of all sizes",
+        "tiny",
+        "rising",
+        "an outlier",
+        "a far outlier",
+    ],
+)
+def test_values_of_any_kind_are_sorted_and_equal_ones_keep_the_order_of_their_views(
+    kind: str, rng: np.random.Generator
+) -> None:
+    values = many_values(kind, rng) + np.float32(0)  # no -0, which sorts before 0
     scratch = Scratch.of(*values.shape, size=3)
     lines = Lines.of(values[:, None])
-    assert ranks.sort_columns(
-        lines.stretch, lines.view_step, scratch.tile, scratch.keys, scratch.order, scratch.passes,
-        scratch.ends,
-    )  # fmt: skip
+    made = (scratch.tile, scratch.cells, scratch.keys, scratch.order, scratch.passes, scratch.ends)
+    assert ranks.sort_columns(lines.stretch, lines.view_step, *made)
     np.testing.assert_array_equal(scratch.order.T, np.argsort(values, axis=0, kind="stable"))
     sorted_values = np.where(scratch.keys < 0, scratch.keys ^ 0x7FFFFFFF, scratch.keys)
     np.testing.assert_array_equal(sorted_values.view(np.float32).T, np.sort(values, axis=0))

@@ -15,10 +15,6 @@ from tomodask.preprocess.lines import Lines, result_bytes, result_of
 from tomodask.projections import Projections
 from tomodask.threads import share
 
-BLOCK_COLUMNS = 32  # columns moved at a time: two cache lines of each view
-DIGIT_BITS = 11  # of a radix sort: a float32 has three such digits
-LANES = 128  # ranks smoothed at a time: windows and ring of 21 columns are 34 kB, a core's L1
-
 
 @dataclass(frozen=True)
 class Stripes:
@@ -82,6 +78,7 @@ class Scratch:
     keys: np.ndarray
     order: np.ndarray
     tile: np.ndarray
+    cells: np.ndarray
     passes: np.ndarray
     ends: np.ndarray
     windows: np.ndarray
@@ -100,8 +97,9 @@ class Scratch:
         """(angles, 1, columns) into a row of `result`; False where it is passed on as it is."""
         lines, ranks = Lines.of(sinogram), kernels.ranks
         if not ranks.sort_columns(
-            lines.stretch, lines.view_step, self.tile, self.keys, self.order, self.passes, self.ends
-        ):
+            lines.stretch, lines.view_step, self.tile, self.cells, self.keys, self.order,
+            self.passes, self.ends,
+        ):  # fmt: skip
             ranks.copy_row(lines.stretch, lines.view_step, result, row)
             return False
         ranks.smooth_ranks(self.keys, len(self.ring), self.windows, self.ring)
@@ -113,14 +111,16 @@ def _arrays(
     num_angles: int, columns: int, size: int
 ) -> tuple[tuple[tuple[int, ...], type[np.generic]], ...]:
     """Shape and type of each array of a `Scratch`, in the order of its fields."""
+    ranks = kernels.ranks
     view: type[np.generic] = np.uint16 if num_angles <= 1 << 16 else np.uint32
     odd_lines = 16 * (num_angles // 16 + 1 | 1)  # 64 B each: no power of two, which is slow
     return (
         ((columns, num_angles), np.int32),
         ((columns, num_angles), view),
-        ((BLOCK_COLUMNS, odd_lines), np.int32),
+        ((ranks.BLOCK_COLUMNS, odd_lines), np.int32),
+        ((num_angles,), np.uint32),
         ((2, num_angles), view),
-        ((1 << DIGIT_BITS,), np.uint32),
-        ((2, (3 * math.ceil(size / 3) + 2) * LANES), np.int32),
-        ((size, LANES), np.int32),
+        ((1 << ranks.DIGIT_BITS,), np.uint32),
+        ((2, (3 * math.ceil(size / 3) + 2) * ranks.LANES), np.int32),
+        ((size, ranks.LANES), np.int32),
     )

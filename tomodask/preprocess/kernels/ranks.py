@@ -6,10 +6,17 @@ import numpy as np
 from numba import njit
 
 from tomodask.preprocess.kernels import OPTIONS
-from tomodask.preprocess.stripes import BLOCK_COLUMNS, DIGIT_BITS, LANES
 
+BLOCK_COLUMNS = 32  # columns moved at a time: two cache lines of each view
+DIGIT_BITS = 11  # of a radix sort: a float32 has three such digits
+LANES = 128  # ranks smoothed at a time: windows and ring of 21 columns are 34 kB, a core's L1
 LEAST, GREATEST = np.int32(-(2**31)), np.int32(2**31 - 1)  # beyond the keys of all finite floats
 ONE, TWO, THREE, FOUR = (np.uint64(places * LANES) for places in (1, 2, 3, 4))
+CELL_DIGIT_BITS = 10
+CELL_DIGIT, CELLS = 1 << CELL_DIGIT_BITS, 1 << (2 * CELL_DIGIT_BITS)
+SMALLEST_RANGE, GREATEST_RANGE = np.float32(1e-30), np.float32(1e30)  # as their inverse is finite
+MOST_MOVES = 4  # a value, by more than three passes cost
+ONE_PLACE = np.uint32(1)
 EXPONENT_BITS = np.int32(0x7F800000)
 
 
@@ -21,13 +28,20 @@ def turn_negatives(bits):
 
 
 @njit(**OPTIONS)
-def sort_columns(source, view_step, tile, keys, order, scratch, ends):
+def value_of(key):
+    """The float32 that a key stands for."""
+    return np.int32(turn_negatives(key)).view(np.float32)
+
+
+@njit(**OPTIONS)
+def sort_columns(source, view_step, tile, cells, keys, order, scratch, ends):
     """Sort each column of a sinogram, ties by view; False, at once, where a value isn't finite.
 
     source, view_step : lines of one row (see Lines).
     keys : (columns, views) int32, to hold the bits of the sorted values, negatives turned.
     order : (columns, views) unsigned, to hold the views they come from.
-    tile : (BLOCK_COLUMNS, views or more) int32; scratch : (2, views) as order; ends : a digit's.
+    tile : (BLOCK_COLUMNS, views or more) int32; cells : (views,) uint32; scratch : (2, views) as
+    order; ends : a place for each value of a digit, uint32.
     """
     columns, views = keys.shape
     for begin in range(0, columns, BLOCK_COLUMNS):
@@ -43,42 +57,89 @@ def sort_columns(source, view_step, tile, keys, order, scratch, ends):
         if special:
             return False
         for column in range(width):
-            line, sorted_views = tile[column, :views], order[begin + column]
-            digits = line.view(np.uint32)
-            sort_by_digit(digits, 0, scratch[0], scratch[0], ends)
-            sort_by_digit(digits, DIGIT_BITS, scratch[0], scratch[1], ends)
-            sort_by_digit(digits, 2 * DIGIT_BITS, scratch[1], sorted_views, ends)
-            for rank in range(views):
-                keys[begin + column, rank] = line[sorted_views[rank]]
+            line, of_column = tile[column, :views], order[begin + column]
+            if not sort_by_cells(line, keys[begin + column], of_column, cells, scratch, ends):
+                sort_by_digits(line, keys[begin + column], of_column, cells, scratch, ends)
     return True
 
 
 @njit(**OPTIONS)
-def sort_by_digit(keys, shift, before, after, ends):
+def sort_by_cells(line, keys, order, cells, scratch, ends):
+    """Sort by which of 2^20 equal parts of its range a value lies in, and mend what shares one.
+
+    Two passes instead of three. False where it is left undone, as too many share a part, next to
+    an outlier, say.
+    """
+    least, greatest = line[0], line[0]
+    for view in range(len(line)):
+        key = line[view]
+        least = key if key < least else least
+        greatest = key if key > greatest else greatest
+    low, high = value_of(least), value_of(greatest)
+    if not SMALLEST_RANGE < high - low < GREATEST_RANGE:
+        return False
+    scale = np.float32(CELLS - 1) / (high - low)
+    for view in range(len(line)):
+        cells[view] = np.int32((value_of(line[view]) - low) * scale)
+    sort_by_digit(cells, 0, scratch[0], scratch[0], ends[:CELL_DIGIT])
+    sort_by_digit(cells, CELL_DIGIT_BITS, scratch[0], order, ends[:CELL_DIGIT])
+    moves, last = 0, LEAST
+    for rank in range(len(line)):
+        view = order[rank]
+        key = line[view]
+        place = np.uint32(rank)
+        if key < last:
+            while place > 0 and keys[place - ONE_PLACE] > key:
+                keys[place] = keys[place - ONE_PLACE]
+                order[place] = order[place - ONE_PLACE]
+                place -= ONE_PLACE
+            moves += rank - place
+            if moves > MOST_MOVES * len(line):
+                return False
+        else:
+            last = key
+        keys[place] = key
+        order[place] = view
+    return True
+
+
+@njit(**OPTIONS)
+def sort_by_digits(line, keys, order, cells, scratch, ends):
+    """Sort by all bits of the keys, in three passes."""
+    for view in range(len(line)):
+        cells[view] = line[view] ^ LEAST  # signed keys order like unsigned ones without their sign
+    sort_by_digit(cells, 0, scratch[0], scratch[0], ends)
+    sort_by_digit(cells, DIGIT_BITS, scratch[0], scratch[1], ends)
+    sort_by_digit(cells, 2 * DIGIT_BITS, scratch[1], order, ends)
+    for rank in range(len(line)):
+        keys[rank] = line[order[rank]]
+
+
+@njit(**OPTIONS)
+def sort_by_digit(cells, shift, before, after, ends):
     """One pass of a radix sort: views in the order `before` go to `after`, stably by a digit.
 
     The lowest digit is sorted first, of views in their own order. Unsigned numbers all along, as
     each index that may be negative costs a comparison: a third of the time.
     """
     shift, mask, one = np.uint32(shift), np.uint32(len(ends) - 1), np.uint32(1)
-    flip = np.uint32(2**31)  # signed keys order like unsigned ones with this bit inverted
     ends[:] = 0
-    for view in range(len(keys)):
-        ends[np.uint32(((keys[view] ^ flip) >> shift) & mask)] += one
+    for view in range(len(cells)):
+        ends[np.uint32((cells[view] >> shift) & mask)] += one
     total = np.uint32(0)
     for digit in range(len(ends)):
         count = ends[digit]
         ends[digit] = total
         total = np.uint32(total + count)
     if shift == 0:
-        for view in range(len(keys)):
-            cell = np.uint32(((keys[view] ^ flip) >> shift) & mask)
+        for view in range(len(cells)):
+            cell = np.uint32((cells[view] >> shift) & mask)
             after[ends[cell]] = view
             ends[cell] += one
     else:
-        for rank in range(len(keys)):
+        for rank in range(len(cells)):
             view = before[rank]
-            cell = np.uint32(((keys[view] ^ flip) >> shift) & mask)
+            cell = np.uint32((cells[view] >> shift) & mask)
             after[ends[cell]] = view
             ends[cell] += one
 
