@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 RUN_PIXELS = 1 << 17  # views that are corrected together: half a megabyte, half of a core's cache
-OBJECT_BYTES = 1 << 14  # of a thread: its slices, its function and what else Python makes
+OBJECT_BYTES = 1 << 18  # of a thread: its stack, its part of the allocator, slices and functions
 KNOWN_TYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "float32", "float64"))
 
 

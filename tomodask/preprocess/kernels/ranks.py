@@ -83,7 +83,7 @@ def sort_by_cells(line, keys, order, cells, scratch, ends):
         cells[view] = np.int32((value_of(line[view]) - low) * scale)
     sort_by_digit(cells, 0, scratch[0], scratch[0], ends[:CELL_DIGIT])
     sort_by_digit(cells, CELL_DIGIT_BITS, scratch[0], order, ends[:CELL_DIGIT])
-    moves, last = 0, LEAST
+    moves, last = np.int64(0), LEAST
     for rank in range(len(line)):
         view = order[rank]
         key = line[view]
@@ -93,7 +93,7 @@ def sort_by_cells(line, keys, order, cells, scratch, ends):
                 keys[place] = keys[place - ONE_PLACE]
                 order[place] = order[place - ONE_PLACE]
                 place -= ONE_PLACE
-            moves += rank - place
+            moves += np.int64(rank) - np.int64(place)
             if moves > MOST_MOVES * len(line):
                 return False
         else:
