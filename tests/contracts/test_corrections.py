@@ -45,6 +45,7 @@ def example_block(name: str, num_angles: int = NUM_ANGLES) -> Projections:
     gains = rng.uniform(0.8, 1.2, size=shape[1:])
     counts = rng.poisson(600 * gains * rng.uniform(0.3, 1, size=shape)).astype(np.uint16)
     counts[rng.random(shape) < 0.01] = 60000
+    counts[rng.random(shape) < 0.01] = 0  # below the darks, and so the floor of -log
     flats = rng.poisson(500 * gains, size=(6, *shape[1:])).astype(np.uint16)
     flats[:, rng.random(shape[1:]) < 0.02] = 0
     flats[:, 40] = 0  # a row without any good pixel
