@@ -11,7 +11,7 @@ from tomodask.errors import InputError
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.ingest import open_source
 from tomodask.ingest.raw import RawScan
-from tomodask.preprocess import Correction
+from tomodask.preprocess import Correction, apply_corrections
 from tomodask.preprocess.phase import Paganin
 from tomodask.projections import Projections
 from tomodask.recipe import Recipe
@@ -85,8 +85,7 @@ def corrected_sinograms(
     low, high = max(0, start - halo), min(scan.geometry.det_rows, stop + halo)
     columns = column_range(recipe, scan.geometry)
     projections = read_rows(scan, low, high, columns, recipe.angle_sign)
-    for correct in corrections:
-        projections = correct(projections)
+    projections = apply_corrections(corrections, projections)
     projections = projections.trim_rows(start, stop)
     return projections.sinograms(), projections.geometry
 
@@ -99,9 +98,8 @@ def read_spread(
     columns = column_range(recipe, scan.geometry)
     spread = read_rows_of(scan, rows, columns, slice(None, None, view_step))
     projections = _turned(spread, recipe.angle_sign)
-    for correct in corrections_for(scan, recipe):
-        if correct.halo(scan.geometry) == 0:
-            projections = correct(projections)
+    rowwise = [each for each in corrections_for(scan, recipe) if each.halo(scan.geometry) == 0]
+    projections = apply_corrections(rowwise, projections)
     return projections.sinograms(), projections.geometry
 
 

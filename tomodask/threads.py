@@ -1,20 +1,37 @@
-"""Sharing work among threads: what is called lets go of Python, as NumPy and our kernels do."""
+"""Sharing work among threads: for loops that let go of the interpreter's lock."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 
 def share(work: Callable[[int], None], count: int, threads: int) -> None:
-    """Call `work(i)` for each i below `count` on up to `threads` threads, the lowest i first.
+    """Call `work(i)` once for each i in range(count), on at most `threads` threads.
 
-    Raises what a thread raised; the others end what they have begun.
+    Whoever is free takes the next i, so parts may differ in cost. What a call raises is raised
+    here, once the calls already begun have ended; those not begun are left out.
     """
-    if threads == 1 or count < 2:
+    if min(threads, count) <= 1:
         for i in range(count):
             work(i)
         return
-    with ThreadPoolExecutor(min(threads, count)) as pool:
-        for done in [pool.submit(work, i) for i in range(count)]:
-            done.result()
+    counter = itertools.count()  # next() is one step of the interpreter: no number is given twice
+    failed = False
+
+    def take() -> None:
+        nonlocal failed
+        while not failed and (i := next(counter)) < count:
+            try:
+                work(i)
+            except BaseException:
+                failed = True
+                raise
+
+    helpers = min(threads, count) - 1  # this thread works too
+    with ThreadPoolExecutor(helpers, thread_name_prefix="share") as pool:
+        futures = [pool.submit(take) for _ in range(helpers)]
+        take()
+    for future in futures:
+        future.result()

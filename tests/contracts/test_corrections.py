@@ -1,14 +1,15 @@
 """What every correction promises, whatever it does: the docstring of `Correction`, held."""
 
-import math
 import pickle
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tomodask.errors import InputError
 from tomodask.geometry import ParallelBeam, ViewRows
 from tomodask.preprocess import (
     CORRECTIONS,
@@ -18,6 +19,8 @@ from tomodask.preprocess import (
     Outliers,
     Paganin,
     Stripes,
+    apply_corrections,
+    correction_bytes,
 )
 from tomodask.projections import Projections
 
@@ -26,7 +29,7 @@ NUM_ANGLES, DET_ROWS, DET_COUNT = 12, 90, 45
 EXAMPLES: dict[str, Correction] = {
     "outliers": Outliers(threshold=0.2, size=5, mode="both"),
     "flatfield": Flatfield(),
-    # l = 2.4 pixels: a tile and its margins are 62 rows, less than the transform's 63
+    # l = 2.4 pixels: a margin of 16 of the 90 rows
     "paganin": Paganin(delta_beta=50, energy_kev=20, distance_mm=23.5),
     "minus_log": MinusLog(),
     "stripes": Stripes(size=5),
@@ -42,6 +45,7 @@ def example_block(name: str, num_angles: int = NUM_ANGLES) -> Projections:
     gains = rng.uniform(0.8, 1.2, size=shape[1:])
     counts = rng.poisson(600 * gains * rng.uniform(0.3, 1, size=shape)).astype(np.uint16)
     counts[rng.random(shape) < 0.01] = 60000
+    counts[rng.random(shape) < 0.01] = 0  # below the darks, and so the floor of -log
     flats = rng.poisson(500 * gains, size=(6, *shape[1:])).astype(np.uint16)
     flats[:, rng.random(shape[1:]) < 0.02] = 0
     flats[:, 40] = 0  # a row without any good pixel
@@ -158,16 +162,106 @@ def test_counts_of_earlier_corrections_are_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CORRECTIONS)
-def test_the_working_memory_is_declared(name: str) -> None:
-    block = example_block(name, num_angles=100)
-    EXAMPLES[name](block)  # what is allocated once, like FFT plans, is not a block's
+def test_threads_do_not_change_a_byte(name: str) -> None:
+    for threads in (2, 5):
+        corrected = EXAMPLES[name](WHOLE[name], threads=threads)
+        assert corrected.data.tobytes() == CORRECTED[name].data.tobytes()
+        assert corrected.counts == CORRECTED[name].counts
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_the_result_goes_where_it_is_wanted(name: str) -> None:
+    correction, whole = EXAMPLES[name], WHOLE[name]
+    out = np.full(whole.data.shape, 7, dtype=np.float32)
+    assert correction(whole, out=out).data is out
+    assert out.tobytes() == CORRECTED[name].data.tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name in CORRECTIONS if EXAMPLES[name].in_place])
+def test_a_result_in_place_has_the_same_bytes(name: str) -> None:
+    whole = WHOLE[name].replace(data=WHOLE[name].data.astype(np.float32))
+    apart = EXAMPLES[name](whole)
+    own = whole.replace(data=whole.data.copy())
+    corrected = EXAMPLES[name](own, threads=2, out=own.data)
+    assert corrected.data is own.data
+    assert corrected.data.tobytes() == apart.data.tobytes()
+
+
+CHAINS: list[list[str]] = [
+    [],
+    ["flatfield"],
+    ["flatfield", "minus_log"],
+    ["flatfield", "minus_log", "stripes"],
+    ["outliers", "flatfield", "minus_log"],
+    ["flatfield", "outliers", "minus_log"],
+    ["flatfield", "paganin", "minus_log"],
+    list(CORRECTIONS),
+]
+
+
+@pytest.mark.parametrize("names", CHAINS, ids="-".join)
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "int32"])
+def test_a_chain_gives_the_bytes_of_its_corrections_in_turn(names: list[str], dtype: str) -> None:
+    block = WHOLE["flatfield"]
+    block = block.replace(data=block.data.astype(dtype))
+    block.data.flags.writeable = False
+    in_turn = block
+    for name in names:
+        in_turn = EXAMPLES[name](in_turn)
+    at_once = apply_corrections([EXAMPLES[name] for name in names], block, threads=2)
+    assert at_once.data.tobytes() == in_turn.data.tobytes()
+    assert at_once.counts == in_turn.counts
+
+
+def test_a_chain_on_an_emission_signal_is_refused_where_it_takes_the_logarithm() -> None:
+    emission = WHOLE["flatfield"].replace(signal="emission")
+    with pytest.raises(InputError, match="leave minus_log out"):
+        apply_corrections([Flatfield(), MinusLog()], emission)
+
+
+def large_block(name: str) -> Projections:
+    """So large (30 MB as float32) that Python's own objects don't count."""
+    rng = np.random.default_rng(0)
+    shape = (230, 64, 512)
+    counts = rng.integers(800, 900, size=shape, dtype=np.uint16)
+    geometry = ParallelBeam(np.arange(shape[0]) * 0.01, *shape[1:], pixel_size_um=1.0)
+    block = Projections(
+        counts,
+        geometry,
+        flats=rng.integers(900, 1000, size=(8, *shape[1:]), dtype=np.uint16),
+        darks=rng.integers(0, 20, size=(4, *shape[1:]), dtype=np.uint16),
+        timestamps=np.arange(shape[0], dtype=float),
+        flat_times=np.repeat([-1.0, 400], 4),
+    )
+    return block if name in ON_RAW_COUNTS else block.replace(data=(counts / 1e3).astype(np.float32))
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Greatest memory that NumPy and Python have allocated at a time during a call."""
+    call()  # what is allocated once, like plans and compiled code, is not a block's
     tracemalloc.start()
-    EXAMPLES[name](block)
+    call()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    declared = EXAMPLES[name].working_bytes(block.data.shape)
-    python_objects = 50_000  # views, slices, the copy of the block
-    assert 4 * math.prod(block.data.shape) <= peak <= declared + python_objects
+    return peak
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_the_declared_memory_is_what_is_needed(name: str, threads: int) -> None:
+    block = large_block(name)
+    peak = peak_bytes(lambda: EXAMPLES[name](block, threads))
+    declared = EXAMPLES[name].working_bytes(block.data.shape, threads)
+    assert 0.8 * declared <= peak <= declared
+
+
+@pytest.mark.parametrize("names", [names for names in CHAINS if names], ids="-".join)
+def test_the_declared_memory_of_a_chain_is_what_it_needs(names: list[str]) -> None:
+    block, threads = large_block("flatfield"), 2
+    chain = [EXAMPLES[name] for name in names]
+    peak = peak_bytes(lambda: apply_corrections(chain, block, threads))
+    declared = correction_bytes(chain, block.data.shape, block.data.itemsize, threads)
+    assert 0.8 * declared <= peak <= declared
 
 
 @pytest.mark.parametrize("name", CORRECTIONS)

@@ -19,14 +19,16 @@ def frames(*levels: float, rows: int = 3, columns: int = 5, dtype: str = "uint16
 
 
 @pytest.mark.parametrize("statistic", ["mean", "median"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "uint32", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int16", "uint16", ">u2", "uint32", "float32", "float64"]
+)
 def test_the_transmission_is_the_share_of_the_open_beam(
     statistic: str, dtype: str, rng: np.random.Generator
 ) -> None:
     transmission = rng.uniform(0.1, 1, size=(4, 3, 5))
     gains = rng.uniform(100, 200, size=(3, 5))
     counts = 10 + gains * transmission
-    if np.dtype(dtype).kind == "u":
+    if np.dtype(dtype).kind in "iu":
         counts = counts.round()
     flats = np.stack([10 + gains, 12 + gains, 8 + gains])
     block = block_of(counts.astype(dtype), flats=flats, darks=frames(9, 10, 11))
@@ -102,6 +104,13 @@ def test_a_beam_that_is_one_set_or_two_equal_ones_gives_the_same_bytes(
         flat_times=np.repeat([-1.0, 6.0], 4),
     )
     np.testing.assert_array_equal(Flatfield()(twice).data, Flatfield()(block).data)
+
+
+def test_counts_that_float32_can_not_hold_are_exact_above_the_dark() -> None:
+    level = 2**26  # float32 holds multiples of 8 there
+    counts = np.full((1, 3, 5), level + 3, dtype=np.uint32)
+    flats, darks = (np.full_like(counts, level + above) for above in (5, 0))
+    np.testing.assert_allclose(Flatfield()(block_of(counts, flats=flats, darks=darks)).data, 0.6)
 
 
 @pytest.mark.parametrize(("photons", "plain_bias"), [(5, 0.11), (10, 0.05), (50, 0.01)])

@@ -18,6 +18,33 @@ def test_a_transmission_of_exp_minus_p_has_the_line_integral_p(rng: np.random.Ge
     np.testing.assert_allclose(attenuation, line_integrals, atol=1e-6)
 
 
+def test_the_logarithm_is_right_to_one_unit_in_the_last_place() -> None:
+    """Transmissions of every exponent, and all those next to 1."""
+    bits = np.arange(np.float32(1e-37).view(np.int32), np.float32(np.inf).view(np.int32), 997)
+    near = np.arange(np.float32(0.999).view(np.int32), np.float32(1.001).view(np.int32))
+    for one_after_another in (bits, near):
+        transmission = one_after_another.astype(np.int32).view(np.float32)[None, None]
+        exact = -np.log(transmission.astype(np.float64))
+        attenuation = MinusLog(floor=2e-38)(block_of(transmission)).data
+        unit = np.spacing(np.abs(exact).astype(np.float32))
+        assert np.abs((attenuation - exact) / unit).max() < 1
+
+
+def test_what_is_no_number_or_none_at_all_keeps_its_meaning() -> None:
+    data = np.array([[[np.nan, np.inf, -np.inf, -0.0, 1e-45, 1.0]]], dtype=np.float32)
+    corrected = MinusLog(floor=0.5)(block_of(data))
+    expected = [np.nan, -np.inf, np.log(2), np.log(2), np.log(2), 0]
+    np.testing.assert_array_equal(corrected.data[0, 0], np.array(expected, dtype=np.float32))
+    assert corrected.counts == {"floored_pixels": 3}
+
+
+@pytest.mark.parametrize("dtype", ["float16", ">f4", "float64"])
+def test_other_float_types_are_taken(dtype: str, rng: np.random.Generator) -> None:
+    data = rng.uniform(0.1, 1, size=(2, 3, 4)).astype(dtype)
+    corrected = MinusLog()(block_of(data)).data
+    np.testing.assert_allclose(corrected, -np.log(data.astype(float)), rtol=1e-6)
+
+
 def test_transmissions_below_the_floor_are_raised_to_it_and_counted() -> None:
     data = np.array([[[0.5, 1e-4, 0.0, -0.3, np.nan, 1e-3]]], dtype=np.float32)
     corrected = MinusLog(floor=1e-3)(block_of(data))

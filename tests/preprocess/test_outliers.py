@@ -80,6 +80,27 @@ def test_an_infinite_count_is_replaced(rng: np.random.Generator) -> None:
     assert np.isfinite(corrected.data).all()
 
 
+@pytest.mark.parametrize("mode", ["bright", "dark", "both"])
+@pytest.mark.parametrize("gain", [None, 0.4])
+def test_hits_of_any_strength_are_told_as_a_median_tells_them(
+    mode: str, gain: float | None, rng: np.random.Generator
+) -> None:
+    """Values below zero and infinite ones among them, in strips of several views."""
+    counts = rng.normal(5, 4, size=(4, 70, 40)).astype(np.float32).round(1)
+    counts[rng.random(counts.shape) < 0.02] = np.inf
+    median = median_filter(counts, size=(1, 3, 3), mode="nearest")
+    allowed = np.maximum(median, 0) * np.float32(0.3)
+    if gain is not None:
+        noise = np.sqrt(np.float32(gain) * (np.maximum(median, 0) + np.float32(gain)))
+        allowed = np.maximum(allowed, 6 * noise)
+    with np.errstate(invalid="ignore"):
+        above, below = counts - median > allowed, median - counts > allowed
+    stands_out = {"bright": above, "dark": below, "both": above | below}[mode]
+    corrected = Outliers(threshold=0.3, mode=mode)(block_of(counts, gain=gain))
+    np.testing.assert_array_equal(corrected.data, np.where(stands_out, median, counts))
+    assert corrected.counts == {"zingers": stands_out.sum()}
+
+
 def test_an_image_smaller_than_the_window_is_cleaned() -> None:
     counts = np.array([[[10, 11, 900, 10]]], dtype=np.uint16)
     corrected = Outliers(size=9)(block_of(counts))

@@ -4,7 +4,9 @@ import pytest
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import Stripes
-from tomodask.preprocess.stripes import sort_with_index
+from tomodask.preprocess.kernels import ranks
+from tomodask.preprocess.lines import Lines
+from tomodask.preprocess.stripes import Scratch
 from tomodask.projections import Projections
 
 
@@ -35,23 +37,59 @@ def test_a_stripe_whose_neighbours_agree_is_removed_to_the_bit(rng: np.random.Ge
     np.testing.assert_array_equal(Stripes()(block_of(striped)).data, views)
 
 
-def test_the_result_is_the_definition(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("size", [3, 5, 7, 21, 51])
+@pytest.mark.parametrize("num_angles", [1, 50, 300])
+def test_the_result_is_the_definition(size: int, num_angles: int, rng: np.random.Generator) -> None:
     """Sort, median over the columns of a rank, unsort: each step as the paper says it."""
-    sinogram = rng.normal(size=(50, 40)).astype(np.float32)
+    sinogram = rng.normal(size=(num_angles, 40)).astype(np.float32)
     order = np.argsort(sinogram, axis=0, kind="stable")
-    padded = np.pad(np.sort(sinogram, axis=0), ((0, 0), (3, 3)), mode="edge")
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 7, axis=1), axis=-1)
+    half = size // 2
+    padded = np.pad(np.sort(sinogram, axis=0), ((0, 0), (half, half)), mode="edge")
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, size, axis=1), axis=-1)
     expected = np.empty_like(sinogram)
     np.put_along_axis(expected, order, smooth, axis=0)
-    corrected = Stripes(size=7)(block_of(sinogram[:, None]))
+    corrected = Stripes(size=size)(block_of(sinogram[:, None]))
     np.testing.assert_array_equal(corrected.data[:, 0], expected)
 
 
-def test_equal_values_keep_the_order_of_their_views(rng: np.random.Generator) -> None:
-    values = rng.integers(-3, 4, size=(20, 500)).astype(np.float32)
-    ordered, positions = sort_with_index(values)
-    np.testing.assert_array_equal(positions, np.argsort(values, axis=1, kind="stable"))
-    np.testing.assert_array_equal(ordered, np.sort(values, axis=1))
+def many_values(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """(500, 70) float32."""
+    normal = rng.normal(size=(500, 70))
+    normal[0, ::2] = {"an outlier": 1e9, "a far outlier": 1e38}.get(kind, 0)
+    values = {
+        "equal ones": normal.round(),
+        "all equal": np.ones_like(normal),
+        "of all sizes": np.sign(normal) * np.exp(np.clip(20 * normal, -80, 80)),
+        "tiny": 1e-38 * normal,
+        "rising": np.sort(normal, axis=0),
+    }
+    return values.get(kind, normal).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "normal",
+        "equal ones",
+        "all equal",
+        "of all sizes",
+        "tiny",
+        "rising",
+        "an outlier",
+        "a far outlier",
+    ],
+)
+def test_values_of_any_kind_are_sorted_and_equal_ones_keep_the_order_of_their_views(
+    kind: str, rng: np.random.Generator
+) -> None:
+    values = many_values(kind, rng) + np.float32(0)  # no -0, which sorts before 0
+    scratch = Scratch.of(*values.shape, size=3)
+    lines = Lines.of(values[:, None])
+    made = (scratch.tile, scratch.cells, scratch.keys, scratch.order, scratch.passes, scratch.ends)
+    assert ranks.sort_columns(lines.stretch, lines.view_step, *made)
+    np.testing.assert_array_equal(scratch.order.T, np.argsort(values, axis=0, kind="stable"))
+    sorted_values = np.where(scratch.keys < 0, scratch.keys ^ 0x7FFFFFFF, scratch.keys)
+    np.testing.assert_array_equal(sorted_values.view(np.float32).T, np.sort(values, axis=0))
 
 
 def test_a_row_that_is_not_finite_is_passed_on_and_counted(rng: np.random.Generator) -> None:

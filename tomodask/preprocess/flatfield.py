@@ -11,7 +11,13 @@ import numpy as np
 
 from tomodask.errors import FlatfieldError, RecipeError
 from tomodask.geometry import ParallelBeam
+from tomodask.preprocess import kernels
+from tomodask.preprocess.lines import Lines, result_bytes, result_of, view_runs
 from tomodask.projections import Projections
+from tomodask.threads import share
+
+# Of each pixel while result and beams are in memory: the dark, beams of eight sets, 20 for gaps.
+FRAME_BYTES = 4 * (1 + 8 + 5)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Flatfield:
     half_count: bool = True
 
     mixes_angles: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.statistic not in ("mean", "median"):
@@ -51,34 +58,55 @@ class Flatfield:
         """No row needs another."""
         return 0
 
-    def working_bytes(self, shape: tuple[int, int, int]) -> int:
-        """The result and 32 averaged frames: up to some 20 sets of flats and the arithmetic."""
-        return 4 * math.prod(shape) + 32 * 4 * math.prod(shape[1:])
+    def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
+        """The result, the dark and the beams of up to eight sets of flats, and the gaps."""
+        return result_bytes(shape, threads) + FRAME_BYTES * math.prod(shape[1:])
 
-    def __call__(self, block: Projections) -> Projections:
+    def __call__(
+        self, block: Projections, threads: int = 1, out: np.ndarray | None = None
+    ) -> Projections:
         """Transmission, or counts above dark of an emission signal, float32."""
-        result = np.empty(block.data.shape, dtype=np.float32)
+        return self._correct(block, threads, out, floor=0.0)[0]
+
+    def with_minus_log(
+        self, floor: float, block: Projections, threads: int = 1, out: np.ndarray | None = None
+    ) -> Projections:
+        """What `MinusLog(floor)` makes of the transmission, to the byte, in one pass."""
+        corrected, floored = self._correct(block, threads, out, floor)
+        return corrected.count(floored_pixels=floored)
+
+    def _correct(
+        self, block: Projections, threads: int, out: np.ndarray | None, floor: float
+    ) -> tuple[Projections, int]:
+        """The block corrected, with -log where a floor is given, and the number of pixels below."""
         dark = self._dark(block)
         noted = block.count(no_darks=1) if block.darks is None else block
         if block.signal == "emission":
-            for counts, above_dark in zip(block.data, result, strict=True):
-                np.subtract(counts, dark, out=above_dark)
-            return noted.replace(data=result)
-
+            return noted.replace(data=_above_dark(block.data, dark, threads, out)), 0
         beams, positions = self._open_beam(block, dark)
-        dead = np.zeros(dark.shape, dtype=bool)
-        for beam in beams:
-            dead |= ~(np.isfinite(beam) & (beam > 0))
-        for beam in beams:
-            beam[dead] = 1  # anything that can be divided by: these pixels are filled below
+        dead = ~(np.isfinite(beams) & (beams > 0)).all(axis=0)
+        beams[:, dead] = 1  # anything that can be divided by: these pixels are filled
         gaps = RowGaps.of(dead)
         if self.half_count and block.gain is not None:
             dark = dark - np.float32(0.5 * block.gain)
-        for counts, transmission, position in zip(block.data, result, positions, strict=True):
-            np.subtract(counts, dark, out=transmission)
-            np.divide(transmission, beam_at(beams, position), out=transmission)
-            gaps.fill(transmission)
-        return noted.replace(data=result).count(filled_pixels=gaps.size)
+        result = result_of(block.data, out)
+        fills, ends, empty = gaps.by_row(len(dead))
+        sets = positions.astype(np.int64)
+        shares = (positions - sets).astype(np.float32)
+        runs = view_runs(result.shape)
+        floored = np.zeros(len(runs), dtype=np.int64)
+
+        def correct(number: int) -> None:
+            run = runs[number]
+            lines = Lines.of(block.data[run])
+            floored[number] = kernels.transmission.flatfield_views(
+                lines.stretch, lines.view_step, lines.row_step, dark, beams, sets[run],
+                shares[run], fills, ends, empty, np.float32(floor), result[run],
+                result is block.data,
+            )  # fmt: skip
+
+        share(correct, len(runs), threads)
+        return noted.replace(data=result).count(filled_pixels=gaps.size), int(floored.sum())
 
     def _dark(self, block: Projections) -> np.ndarray:
         """(rows, columns) float32: the average of the darks, or 0."""
@@ -87,10 +115,12 @@ class Flatfield:
         check_frames("darks", block.darks, block)
         return self._average(block.darks, range(len(block.darks))).astype(np.float32)
 
-    def _open_beam(
-        self, block: Projections, dark: np.ndarray
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Beam above dark of each set of flats, and where among the sets each projection lies."""
+    def _open_beam(self, block: Projections, dark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Beam above dark of each set of flats, and where among the sets each projection lies.
+
+        (sets, rows, columns) float32, and (num_angles,): 1.25 is a quarter of the way from set 1
+        to set 2.
+        """
         if block.flats is None:
             raise FlatfieldError(
                 "the scan has no flats, so transmissions can't be told: name them with "
@@ -109,11 +139,11 @@ class Flatfield:
             num_sets = int(set_of.max()) + 1
             set_times = [flat_times[set_of == number].mean() for number in range(num_sets)]
             positions = np.interp(times, set_times, np.arange(num_sets))
-        beams = []
-        for number in range(int(set_of.max()) + 1):
+        beams = np.empty((int(set_of.max()) + 1, *dark.shape), dtype=np.float32)
+        for number, beam in enumerate(beams):
             flat = self._average(block.flats, np.flatnonzero(set_of == number))
             check_brighter(flat, dark)
-            beams.append((flat - dark).astype(np.float32))
+            np.subtract(flat, dark, out=beam, casting="same_kind")
         return beams, positions
 
     def _average(self, frames: np.ndarray, members: Iterable[int]) -> np.ndarray:
@@ -131,16 +161,22 @@ class Flatfield:
         return average
 
 
-def beam_at(beams: list[np.ndarray], position: float) -> np.ndarray:
-    """The open beam at a place among the sets: 1.25 is a quarter of the way from set 1 to set 2."""
-    number = int(position)
-    share = float(position) - number
-    if share == 0:
-        return beams[number]
-    between: np.ndarray = beams[number + 1] - beams[number]
-    between *= share
-    between += beams[number]
-    return between
+def _above_dark(
+    data: np.ndarray, dark: np.ndarray, threads: int, out: np.ndarray | None
+) -> np.ndarray:
+    """Counts less the dark signal, float32."""
+    result = result_of(data, out)
+    runs = view_runs(result.shape)
+
+    def subtract(number: int) -> None:
+        lines = Lines.of(data[runs[number]])
+        kernels.transmission.subtract_views(
+            lines.stretch, lines.view_step, lines.row_step, dark, result[runs[number]],
+            result is data,
+        )  # fmt: skip
+
+    share(subtract, len(runs), threads)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +220,18 @@ class RowGaps:
             np.flatnonzero(empty),
             int(np.count_nonzero(bad)),
         )
+
+    def by_row(
+        self, rows: int
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+        """For loops over rows: (column, left, right, share), where each row's begin, who's empty.
+
+        The second is (rows + 1,), the third a (rows,) mask.
+        """
+        ends = np.searchsorted(self.row, np.arange(rows + 1))
+        empty = np.zeros(rows, dtype=np.bool_)
+        empty[self.empty_rows] = True
+        return (self.column, self.left, self.right, self.share), ends, empty
 
     def fill(self, projection: np.ndarray, empty: float = 1.0) -> None:
         """Fill a (rows, columns) projection in place; rows without a good pixel get `empty`."""

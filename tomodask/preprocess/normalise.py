@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,10 @@ import numpy as np
 
 from tomodask.errors import InputError, RecipeError
 from tomodask.geometry import ParallelBeam
+from tomodask.preprocess import kernels
+from tomodask.preprocess.lines import Lines, result_bytes, result_of, view_runs
 from tomodask.projections import Projections
+from tomodask.threads import share
 
 
 def require_transmission(block: Projections, step: str) -> None:
@@ -41,6 +43,7 @@ class MinusLog:
     floor: float = 1e-6
 
     mixes_angles: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         smallest = float(np.finfo(np.float32).tiny)
@@ -54,20 +57,26 @@ class MinusLog:
         """No row needs another."""
         return 0
 
-    def working_bytes(self, shape: tuple[int, int, int]) -> int:
-        """The result and one projection's comparison with the floor."""
-        return 4 * math.prod(shape) + math.prod(shape[1:])
+    def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
+        """The result alone."""
+        return result_bytes(shape, threads)
 
-    def __call__(self, block: Projections) -> Projections:
+    def __call__(
+        self, block: Projections, threads: int = 1, out: np.ndarray | None = None
+    ) -> Projections:
         """-log(max(transmission, floor)), float32."""
         require_transmission(block, "minus_log")
-        floor = np.float32(self.floor)
-        result = np.empty(block.data.shape, dtype=np.float32)
-        floored = 0
-        # one projection at a time stays in the cache over the four passes
-        for transmission, line_integrals in zip(block.data, result, strict=True):
-            floored += int(np.count_nonzero(transmission < floor))
-            np.maximum(transmission, floor, out=line_integrals)
-            np.log(line_integrals, out=line_integrals)
-            np.negative(line_integrals, out=line_integrals)
-        return block.replace(data=result).count(floored_pixels=floored)
+        result = result_of(block.data, out)
+        runs = view_runs(result.shape)
+        floored = np.zeros(len(runs), dtype=np.int64)
+
+        def take_logarithm(number: int) -> None:
+            run = runs[number]
+            lines = Lines.of(block.data[run])
+            floored[number] = kernels.transmission.minus_log_views(
+                lines.stretch, lines.view_step, lines.row_step, np.float32(self.floor),
+                result[run], result is block.data,
+            )  # fmt: skip
+
+        share(take_logarithm, len(runs), threads)
+        return block.replace(data=result).count(floored_pixels=int(floored.sum()))

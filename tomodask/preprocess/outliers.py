@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
+from tomodask.preprocess import kernels
+from tomodask.preprocess.lines import Lines, result_bytes, result_of, view_runs
 from tomodask.projections import Projections
+from tomodask.threads import share
 
-CHUNK_PIXELS = 1 << 17  # as many at a time as stay in the cache over a dozen passes
-NOISE_SIGMAS = 6.0  # one pixel in 1e9 is that far off by Gaussian noise
+STRIP_ROWS = 32  # rows at a time: of 2048 columns half a megabyte, half of a core's cache
+NOISE_SIGMAS = np.float32(6)  # one pixel in 1e9 is that far off by Gaussian noise
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Outliers:
     mode: Literal["bright", "dark", "both"] = "bright"
 
     mixes_angles: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False  # a pixel's neighbours are needed as they were
 
     def __post_init__(self) -> None:
         if self.mode not in ("bright", "dark", "both"):
@@ -55,98 +58,35 @@ class Outliers:
         """Half the window."""
         return self.size // 2
 
-    def working_bytes(self, shape: tuple[int, int, int]) -> int:
-        """The result and a chunk's copies, the windows of its candidates being the largest."""
-        chunk = max(CHUNK_PIXELS, math.prod(shape[1:]))
-        return 4 * math.prod(shape) + chunk * (32 + 8 * self.size**2)
+    def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
+        """The result and, for each thread, a strip of one projection."""
+        scratch = sum(4 * math.prod(made) for made in self._scratch(shape))
+        return result_bytes(shape, threads) + min(threads, len(view_runs(shape))) * scratch
 
-    def __call__(self, block: Projections) -> Projections:
+    def __call__(
+        self, block: Projections, threads: int = 1, out: np.ndarray | None = None
+    ) -> Projections:
         """The counts as float32, without the outliers."""
-        num_angles, rows, columns = block.data.shape
-        result = np.empty(block.data.shape, dtype=np.float32)
-        step = max(1, CHUNK_PIXELS // (rows * columns))
-        found = 0
-        for start in range(0, num_angles, step):
-            counts = block.data[start : start + step]
-            cleaned = result[start : start + step]
-            cleaned[...] = counts
-            padded = pad_edges(counts, self.size // 2)
-            with np.errstate(invalid="ignore"):  # NaN compares as not standing out, as wanted
-                if self.mode != "dark":
-                    found += self._replace(padded, cleaned, 1, block.gain)
-                if self.mode != "bright":
-                    found += self._replace(padded, cleaned, -1, block.gain)
-        return block.replace(data=result).count(zingers=found)
+        result = result_of(block.data, out)
+        runs = view_runs(result.shape)
+        signs = {"bright": (1,), "dark": (-1,), "both": (1, -1)}[self.mode]
+        threshold, gain = np.float32(self.threshold), np.float32(block.gain or 0)
+        found = np.zeros(len(runs), dtype=np.int64)
 
-    def _replace(
-        self, padded: np.ndarray, cleaned: np.ndarray, sign: int, gain: float | None
-    ) -> int:
-        """Replace outliers above (sign 1) or below (-1) the median; returns their number."""
-        nearest = median_bound(padded, self.size, sign).astype(np.float32)
-        nearest += sign * self._allowed(nearest, None)
-        half = self.size // 2
-        value = padded[:, half:-half, half:-half]
-        candidate = value > nearest if sign > 0 else value < nearest
-        places = np.unravel_index(np.flatnonzero(candidate), candidate.shape)
-        if places[0].size == 0:
-            return 0
-        windows = sliding_window_view(padded, (self.size, self.size), axis=(1, 2))[places]
-        windows = windows.reshape(len(windows), -1)
-        middle = self.size**2 // 2
-        median = np.partition(windows, middle, axis=1)[:, middle].astype(np.float32)
-        excess = sign * (value[places].astype(np.float32) - median)
-        stands_out = excess > self._allowed(median, gain)
-        replaced = tuple(index[stands_out] for index in places)
-        cleaned[replaced] = median[stands_out]
-        return int(np.count_nonzero(stands_out))
+        def clean(number: int) -> None:
+            run = runs[number]
+            lines = Lines.of(block.data[run])
+            scratch = [np.empty(made, dtype=np.float32) for made in self._scratch(result.shape)]
+            found[number] = kernels.median.replace_outliers(
+                lines.stretch, lines.view_step, lines.row_step, self.size, np.array(signs),
+                threshold, gain, NOISE_SIGMAS, *scratch, result[run],
+            )  # fmt: skip
 
-    def _allowed(self, median: np.ndarray, gain: float | None) -> np.ndarray:
-        """How far from its median a pixel may lie."""
-        level = np.maximum(median, 0)
-        share: np.ndarray = level * np.float32(self.threshold)
-        if gain is None:
-            return share
-        # the variance of N photons is N; one more, as none were expected does not mean no noise
-        noise = np.sqrt(np.float32(gain) * (level + np.float32(gain)))
-        np.maximum(share, np.float32(NOISE_SIGMAS) * noise, out=share)
-        return share
+        share(clean, len(runs), threads)
+        return block.replace(data=result).count(zingers=int(found.sum()))
 
-
-def pad_edges(counts: np.ndarray, half: int) -> np.ndarray:
-    """(angles, rows, columns) with the outermost rows and columns repeated `half` times."""
-    num_angles, rows, columns = counts.shape
-    padded = np.empty((num_angles, rows + 2 * half, columns + 2 * half), dtype=counts.dtype)
-    inner = padded[:, half:-half]
-    inner[..., half:-half] = counts
-    inner[..., :half] = counts[..., :1]
-    inner[..., -half:] = counts[..., -1:]
-    padded[:, :half] = inner[:, :1]
-    padded[:, -half:] = inner[:, -1:]
-    return padded
-
-
-def median_bound(padded: np.ndarray, size: int, sign: int) -> np.ndarray:
-    """For a pixel brighter than the median around it (sign 1), a value that median can't be below.
-
-    More than half of the window are at most the median then, all of them neighbours. So each half
-    of the neighbours, those before the pixel and those after it in reading order, has one, and the
-    median is at least the minimum of either half. Medians are taken only where a pixel stands out
-    from this bound too: few, on a projection that isn't all noise. Mirrored for darker pixels
-    (sign -1).
-    """
-    closer, farther = (np.minimum, np.maximum) if sign > 0 else (np.maximum, np.minimum)
-    half = size // 2
-    rows, columns = padded.shape[1] - 2 * half, padded.shape[2] - 2 * half
-    runs = padded[..., :columns]
-    for shift in range(1, size):
-        runs = closer(runs, padded[..., shift : shift + columns])
-    centre = padded[:, half : half + rows]
-    before, after = runs[:, half - 1 : half - 1 + rows], runs[:, half + 1 : half + 1 + rows]
-    for shift in range(2, half + 1):
-        before = closer(before, runs[:, half - shift : half - shift + rows])
-        after = closer(after, runs[:, half + shift : half + shift + rows])
-    for shift in range(half):
-        before = closer(before, centre[..., shift : shift + columns])
-        after = closer(after, centre[..., half + 1 + shift : half + 1 + shift + columns])
-    bound: np.ndarray = farther(before, after)
-    return bound
+    def _scratch(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """Shapes of the float32 arrays of `kernels.median.replace_outliers`."""
+        _, rows, columns = shape
+        lines = min(STRIP_ROWS, rows) + self.size - 1
+        return (lines, columns + self.size - 1), (lines, columns), (2, columns)

@@ -11,11 +11,16 @@ from scipy import fft
 
 from tomodask.errors import InputError, RecipeError
 from tomodask.geometry import ParallelBeam
+from tomodask.preprocess import kernels
 from tomodask.preprocess.flatfield import RowGaps
+from tomodask.preprocess.lines import result_bytes, result_of
 from tomodask.preprocess.normalise import require_transmission
 from tomodask.projections import Projections
+from tomodask.threads import share
 
-TILE_ROWS = 32
+LINES = 16  # rows that transforms see together, in vectors of at most so many
+BATCH_LINES = 64  # rows transformed in one call
+TAPS_AT_ONCE = 64  # frequencies whose taps are made at a time, in double precision
 WAVELENGTH_UM_KEV = 1.239841984e-3  # h c
 MARGIN_LENGTHS = 6  # exp(-6) = 0.25 % of the kernel lie beyond, see Paganin
 MIN_MARGIN = 8  # shorter kernels ring, as the detector's pixels cut off their spectrum
@@ -32,9 +37,9 @@ class Paganin:
     value by less than 0.5 % of the range of the transmissions. The detector's outermost pixels are
     repeated beyond its edges.
 
-    The rows are filtered in tiles of 32, counted from the detector's first, each with 6 l rows more
-    on both sides, so a row's result doesn't depend on the block that it came in. Where a block ends
-    short of the halo, the detector is taken to end.
+    Along the columns that is done in frequency space, along the rows as a sum over those within the
+    margin, in one order: a row's result doesn't depend on the block that it came in. Where a block
+    ends short of the halo, the detector is taken to end.
 
     Values that aren't finite are filled along their row while filtering, and are NaN afterwards.
 
@@ -55,6 +60,7 @@ class Paganin:
     distance_mm: float | None = None
 
     mixes_angles: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("delta_beta", "energy_kev", "distance_mm"):
@@ -79,85 +85,148 @@ class Paganin:
         return math.sqrt(area_um2) / geometry.pixel_size_um
 
     def margin(self, geometry: ParallelBeam) -> int:
-        """Rows and columns around a tile that its filtering takes in."""
-        return max(MIN_MARGIN, math.ceil(MARGIN_LENGTHS * self.kernel_length(geometry)))
+        """Rows and columns around a pixel that its filtering takes in; an even number."""
+        margin = max(MIN_MARGIN, math.ceil(MARGIN_LENGTHS * self.kernel_length(geometry)))
+        return margin + margin % 2
 
     def halo(self, geometry: ParallelBeam) -> int:
-        """The margin of a tile of which only the last row is wanted."""
-        return self.margin(geometry) + TILE_ROWS - 1
+        """The margin."""
+        return self.margin(geometry)
 
-    def working_bytes(self, shape: tuple[int, int, int]) -> int:
-        """The result and one projection's spectra, for a margin of at most the block's rows."""
-        _, rows, columns = shape
+    def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
+        """The result, the taps and each thread's spectra, for a margin of at most the block's rows.
+
+        Where the kernel is longer, a block of its halo alone has more rows.
+        """
+        num_angles, rows, columns = shape
         margin = max(rows, 256)
-        height, frequencies = 2 * margin + TILE_ROWS, (columns + 2 * margin) // 2 + 64
-        return 4 * math.prod(shape) + 8 * frequencies * (rows + 4 * height) + 64 * rows * columns
+        frequencies = (columns + 2 * margin) // 2 + 64
+        taps = 8 * frequencies * (margin + 1 + TAPS_AT_ONCE)
+        spectra = 8 * frequencies * (2 * (rows + 2 * LINES) + 2 * min(BATCH_LINES, rows + LINES))
+        return (
+            result_bytes(shape, threads)
+            + taps
+            + min(threads, num_angles) * (spectra + 6 * rows * columns)
+        )
 
-    def __call__(self, block: Projections) -> Projections:
+    def __call__(
+        self, block: Projections, threads: int = 1, out: np.ndarray | None = None
+    ) -> Projections:
         """The transmissions without their fringes, float32."""
         require_transmission(block, "paganin")
-        tiles = TileFilter(
-            block.geometry, self.kernel_length(block.geometry), self.margin(block.geometry)
-        )
-        result = np.empty(block.data.shape, dtype=np.float32)
-        for transmission, retrieved in zip(block.data, result, strict=True):
+        length, margin = self.kernel_length(block.geometry), self.margin(block.geometry)
+        kernel = Kernel.of(length, margin, block.geometry.det_count)
+        result = result_of(block.data, out)
+        spare: list[Scratch] = []  # of threads that are between two views
+
+        def retrieve(view: int) -> None:
+            transmission = block.data[view]
+            scratch = spare.pop() if spare else Scratch.of(kernel, block.geometry)
             missing = ~np.isfinite(transmission)
             if missing.any():
                 transmission = transmission.astype(np.float32)
                 RowGaps.of(missing).fill(transmission)
-            tiles.apply(transmission, retrieved)
-            retrieved[missing] = np.nan
+            scratch.filter(transmission, result[view])
+            result[view][missing] = np.nan
+            spare.append(scratch)
+
+        share(retrieve, len(result), threads)
         return block.replace(data=result)
 
 
-class TileFilter:
-    """1 / (1 + l^2 k^2) on the rows of one block, in tiles anchored at the detector's first row.
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """1 / (1 + l^2 k^2): frequencies across the columns, taps along the rows.
 
-    Every transform has the same shape and every row its fixed place in it, whichever rows the block
-    holds: that makes a row's arithmetic, and so its bytes, independent of the block.
+    margin : columns and rows that it reaches.
+    width : columns with the margins, a length that transforms are fast for.
+    taps : (margin + 1, numbers) float32, weights by the rows' distance, the same for the real and
+        the imaginary part of a frequency; numbers is a multiple of 16, which makes lines of 64 B.
     """
 
-    def __init__(self, geometry: ParallelBeam, length: float, margin: int) -> None:
-        self.margin = margin
-        self.first, self.rows = geometry.row_start, geometry.det_rows
-        self.columns = geometry.det_count
-        self.width = fft.next_fast_len(self.columns + 2 * margin, real=True)
-        self.height = fft.next_fast_len(TILE_ROWS + 2 * margin)
-        across = 2 * np.pi * np.fft.rfftfreq(self.width)
-        along = 2 * np.pi * np.fft.fftfreq(self.height)
-        squared = along[:, None] ** 2 + across**2
-        self.response = (1 / (1 + length**2 * squared)).astype(np.float32)
+    margin: int
+    width: int
+    taps: np.ndarray
 
-    def apply(self, projection: np.ndarray, result: np.ndarray) -> None:
-        """Filter a (rows, columns) projection into `result`."""
-        spectra = self._transform_rows(projection)
-        start = self.first - self.first % TILE_ROWS
-        for tile in range(start, self.first + self.rows, TILE_ROWS):
-            # past the margin the transform wraps around: what fills it up must be fixed as well
-            wanted = tile - self.margin + np.arange(self.height)
-            wanted = np.minimum(wanted, tile + TILE_ROWS + self.margin - 1)
-            window = spectra[np.clip(wanted - self.first, 0, self.rows - 1)]
-            window = fft.fft(window, axis=0, overwrite_x=True, workers=1)
-            window *= self.response
-            window = fft.ifft(window, axis=0, overwrite_x=True, workers=1)
-            lines = window[self.margin : self.margin + TILE_ROWS]
-            lines = fft.irfft(lines, n=self.width, axis=1, workers=1)
-            lines = lines[:, self.margin : self.margin + self.columns]
-            begin, end = max(tile, self.first), min(tile + TILE_ROWS, self.first + self.rows)
-            result[begin - self.first : end - self.first] = lines[begin - tile : end - tile]
+    @classmethod
+    def of(cls, length: float, margin: int, columns: int) -> Kernel:
+        width = fft.next_fast_len(columns + 2 * margin, real=True)
+        across = 2 * np.pi * np.fft.rfftfreq(width)
+        along = 2 * np.pi * np.fft.fftfreq(2 * margin + 1)
+        taps = aligned(margin + 1, 2 * len(across))
+        for start in range(0, len(across), TAPS_AT_ONCE):
+            few = slice(start, start + TAPS_AT_ONCE)
+            response = 1 / (1 + length**2 * (along[:, None] ** 2 + across[few] ** 2))
+            # sums to the response at frequency 0, so that an even transmission stays as it is
+            weights = np.fft.ifft(response, axis=0).real[: margin + 1]
+            pairs = slice(2 * start, 2 * start + 2 * weights.shape[1])
+            taps[:, pairs] = np.repeat(weights, 2, axis=1)
+        return cls(margin, width, taps)
 
-    def _transform_rows(self, projection: np.ndarray) -> np.ndarray:
-        """Spectrum of each row, its outermost pixels repeated: (rows, frequencies) complex64."""
-        spectra = np.empty((self.rows, self.response.shape[1]), dtype=np.complex64)
-        lines = np.empty((TILE_ROWS, self.width), dtype=np.float32)
-        inner = slice(self.margin, self.margin + self.columns)
-        start = self.first - self.first % TILE_ROWS
-        for tile in range(start, self.first + self.rows, TILE_ROWS):
-            source = np.clip(tile + np.arange(TILE_ROWS) - self.first, 0, self.rows - 1)
-            lines[:, inner] = projection[source]
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """What one thread filters a projection in: spectra of its rows before and after.
+
+    Transforms take whole LINES of rows, counted from the detector's first: a row has its fixed
+    place among them, as the vectors of a transform and what is left over need not round alike.
+    """
+
+    kernel: Kernel
+    first: int  # row of the detector
+    rows: int
+    columns: int
+    spectra: np.ndarray
+    filtered: np.ndarray
+
+    @classmethod
+    def of(cls, kernel: Kernel, geometry: ParallelBeam) -> Scratch:
+        first, rows = geometry.row_start, geometry.det_rows
+        lines = LINES * math.ceil((first % LINES + rows) / LINES)
+        numbers = kernel.taps.shape[1]
+        spectra, filtered = aligned(lines, numbers), aligned(lines, numbers)
+        return cls(kernel, first, rows, geometry.det_count, spectra, filtered)
+
+    def filter(self, projection: np.ndarray, result: np.ndarray) -> None:
+        """Filter a (rows, columns) projection into `result`, which may be the same."""
+        before = self.first % LINES
+        self._transform(projection, before)
+        kernels.taps.filter_rows(
+            self.spectra, before, before + self.rows, self.kernel.taps, self.filtered
+        )
+        inner = slice(self.kernel.margin, self.kernel.margin + self.columns)
+        for start in range(0, len(self.filtered), BATCH_LINES):
+            spectra = complex_lines(self.filtered[start : start + BATCH_LINES], self.kernel.width)
+            lines = fft.irfft(spectra, n=self.kernel.width, axis=1, workers=1)
+            begin, end = max(start, before), min(start + BATCH_LINES, before + self.rows)
+            result[begin - before : end - before] = lines[begin - start : end - start, inner]
+
+    def _transform(self, projection: np.ndarray, before: int) -> None:
+        """Spectra of the rows, their outermost pixels repeated; those of no row are any row's."""
+        inner = slice(self.kernel.margin, self.kernel.margin + self.columns)
+        for start in range(0, len(self.spectra), BATCH_LINES):
+            spectra = complex_lines(self.spectra[start : start + BATCH_LINES], self.kernel.width)
+            lines = np.empty((len(spectra), self.kernel.width), dtype=np.float32)
+            begin, end = max(start, before), min(start + len(lines), before + self.rows)
+            lines[: begin - start, inner] = projection[0]
+            lines[begin - start : end - start, inner] = projection[begin - before : end - before]
+            lines[end - start :, inner] = projection[-1]
             lines[:, : inner.start] = lines[:, inner.start, None]
             lines[:, inner.stop :] = lines[:, inner.stop - 1, None]
-            transformed = fft.rfft(lines, axis=1, workers=1)
-            begin, end = max(tile, self.first), min(tile + TILE_ROWS, self.first + self.rows)
-            spectra[begin - self.first : end - self.first] = transformed[begin - tile : end - tile]
-        return spectra
+            spectra[...] = fft.rfft(lines, axis=1, workers=1)
+
+
+def aligned(lines: int, numbers: int) -> np.ndarray:
+    """Zeros (lines, numbers rounded up to 16) float32, each line on a boundary of 64 B.
+
+    Vectors that lie across two cache lines make the sum over the rows half as fast.
+    """
+    numbers = 16 * math.ceil(numbers / 16)
+    stretch = np.zeros(lines * numbers + 15, dtype=np.float32)
+    start = -(stretch.ctypes.data // 4) % 16
+    return stretch[start : start + lines * numbers].reshape(lines, numbers)
+
+
+def complex_lines(numbers: np.ndarray, width: int) -> np.ndarray:
+    """The frequencies of lines of `width` real values, as complex64 in the same memory."""
+    return numbers[:, : 2 * (width // 2 + 1)].view(np.complex64)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
+from tomodask.preprocess import kernels
+from tomodask.preprocess.lines import Lines, result_bytes, result_of
 from tomodask.projections import Projections
-
-LOW_HALF = 0xFFFFFFFF
-CHUNK_VALUES = 1 << 15  # as many at a time as stay in the cache while they are sorted
+from tomodask.threads import share
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Stripes:
     size: int = 21
 
     mixes_angles: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.size % 2 == 0:
@@ -47,74 +47,80 @@ class Stripes:
         """Each sinogram is filtered alone."""
         return 0
 
-    def working_bytes(self, shape: tuple[int, int, int]) -> int:
-        """The result, one sinogram with its ranks, and the keys of a chunk that is sorted."""
-        num_angles, _, columns = shape
-        sinogram, chunk = num_angles * (columns + self.size), max(CHUNK_VALUES, num_angles)
-        return 4 * math.prod(shape) + 20 * sinogram + 40 * chunk
+    def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
+        """The result and each thread's scratch."""
+        num_angles, rows, columns = shape
+        scratch = Scratch.bytes(num_angles, columns, self.size)
+        return result_bytes(shape, threads) + min(threads, rows) * scratch
 
-    def __call__(self, block: Projections) -> Projections:
+    def __call__(
+        self, block: Projections, threads: int = 1, out: np.ndarray | None = None
+    ) -> Projections:
         """The block with each sinogram filtered; any float data, attenuation at best."""
-        result = np.empty(block.data.shape, dtype=np.float32)
-        unfiltered = 0
-        for row in range(block.data.shape[1]):
-            sinogram = block.data[:, row].astype(np.float32)
-            if np.isfinite(sinogram).all():
-                sinogram = smooth_ranks(sinogram, self.size)
-            else:
-                unfiltered += 1
-            result[:, row] = sinogram
-        return block.replace(data=result).count(unfiltered_rows=unfiltered)
+        result = result_of(block.data, out)
+        num_angles, rows, columns = result.shape
+        unfiltered = np.zeros(rows, dtype=np.bool_)
+        spare: list[Scratch] = []  # of threads that are between two rows
+
+        def filter_row(row: int) -> None:
+            scratch = spare.pop() if spare else Scratch.of(num_angles, columns, self.size)
+            unfiltered[row] = not scratch.filter(block.data[:, row : row + 1], result, row)
+            spare.append(scratch)
+
+        share(filter_row, rows, threads)
+        return block.replace(data=result).count(unfiltered_rows=int(unfiltered.sum()))
 
 
-def smooth_ranks(sinogram: np.ndarray, size: int) -> np.ndarray:
-    """Smooth values of equal rank over neighbouring columns.
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """What one thread filters a sinogram in; the arrays are described in `kernels.ranks`."""
 
-    sinogram : (angles, columns) finite float32; beyond the edges the outermost column is repeated.
-    """
-    num_angles, columns = sinogram.shape
-    half = size // 2
-    step = max(1, CHUNK_VALUES // num_angles)
-    chunks = [slice(start, start + step) for start in range(0, columns, step)]
-    angle = np.empty((columns, num_angles), dtype=np.int32)
-    # the margins also keep lines from being powers of two long, which makes reading columns slow
-    padded = np.empty((num_angles, columns + 2 * half), dtype=np.float32)
-    ranks = padded[:, half:-half]
-    ranks[...] = sinogram
-    for chunk in chunks:
-        ordered, angle[chunk] = sort_with_index(np.ascontiguousarray(ranks[:, chunk].T))
-        ranks[:, chunk] = ordered.T
-    padded[:, :half] = ranks[:, :1]
-    padded[:, -half:] = ranks[:, -1:]
-    # all ranks end to end as one line: SciPy has a running median for a single axis only
-    padded = median_filter(padded.reshape(-1), size=size, mode="nearest").reshape(padded.shape)
-    smooth = padded[:, half:-half]
-    for chunk in chunks:
-        values = np.ascontiguousarray(smooth[:, chunk].T)
-        placed = np.empty_like(values)
-        np.put_along_axis(placed, angle[chunk], values, axis=1)
-        smooth[:, chunk] = placed.T
-    return smooth
+    keys: np.ndarray
+    order: np.ndarray
+    tile: np.ndarray
+    cells: np.ndarray
+    passes: np.ndarray
+    ends: np.ndarray
+    windows: np.ndarray
+    ring: np.ndarray
 
+    @classmethod
+    def of(cls, num_angles: int, columns: int, size: int) -> Scratch:
+        return cls(*(np.empty(*made) for made in _arrays(num_angles, columns, size)))
 
-def sort_with_index(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort each row of finite float32, ties by position; returns the values and their positions.
+    @staticmethod
+    def bytes(num_angles: int, columns: int, size: int) -> int:
+        arrays = _arrays(num_angles, columns, size)
+        return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
-    The bits of a float, turned round where it is negative, order like the float; with the position
-    in the low half they make keys that are all different. NumPy sorts these with vector
-    instructions: several times faster than a stable argsort and, unlike its quick argsort, with one
-    answer on every machine.
-    """
-    keys = turn_negatives(columns.view(np.int32)).astype(np.int64)
-    keys <<= 32
-    keys |= np.arange(columns.shape[1])
-    keys.sort(axis=1)
-    positions = keys & LOW_HALF
-    keys >>= 32
-    return turn_negatives(keys.astype(np.int32)).view(np.float32), positions
+    def filter(self, sinogram: np.ndarray, result: np.ndarray, row: int) -> bool:
+        """(angles, 1, columns) into a row of `result`; False where it is passed on as it is."""
+        lines, ranks = Lines.of(sinogram), kernels.ranks
+        if not ranks.sort_columns(
+            lines.stretch, lines.view_step, self.tile, self.cells, self.keys, self.order,
+            self.passes, self.ends,
+        ):  # fmt: skip
+            ranks.copy_row(lines.stretch, lines.view_step, result, row)
+            return False
+        ranks.smooth_ranks(self.keys, len(self.ring), self.windows, self.ring)
+        ranks.place_columns(self.keys, self.order, self.tile, result, row)
+        return True
 
 
-def turn_negatives(bits: np.ndarray) -> np.ndarray:
-    """Invert all but the sign of negative int32; its own inverse."""
-    turned: np.ndarray = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return turned
+def _arrays(
+    num_angles: int, columns: int, size: int
+) -> tuple[tuple[tuple[int, ...], type[np.generic]], ...]:
+    """Shape and type of each array of a `Scratch`, in the order of its fields."""
+    ranks = kernels.ranks
+    view: type[np.generic] = np.uint16 if num_angles <= 1 << 16 else np.uint32
+    odd_lines = 16 * (num_angles // 16 + 1 | 1)  # 64 B each: no power of two, which is slow
+    return (
+        ((columns, num_angles), np.int32),
+        ((columns, num_angles), view),
+        ((ranks.BLOCK_COLUMNS, odd_lines), np.int32),
+        ((num_angles,), np.uint32),
+        ((2, num_angles), view),
+        ((1 << ranks.DIGIT_BITS,), np.uint32),
+        ((2, (3 * math.ceil(size / 3) + 2) * ranks.LANES), np.int32),
+        ((size, ranks.LANES), np.int32),
+    )
