@@ -14,7 +14,17 @@ PACKAGES = {"ingest", "preprocess", "calibrate", "projectors", "reconstruct", "c
 
 BASE = {"tomodask", "errors", "geometry", "projections", "blocks", "phantom", "quality"}
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
-STORAGE = {"ingest", "scan", "spread", "shards", "ledger", "volume"}
+STORAGE = {
+    "ingest",
+    "scan",
+    "frames",
+    "spread",
+    "shards",
+    "shardcodec",
+    "directfile",
+    "ledger",
+    "volume",
+}
 RUNTIME = {"cluster", "plan"}
 FRONT = {
     "recipe",

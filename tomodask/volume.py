@@ -185,7 +185,8 @@ class Volume:
             _, ny, nx = self.spec.level_shape(level)
             rows = slice(first, first + len(slab))
             region = (slice(0, 1), slice(0, 1), rows, slice(0, ny), slice(0, nx))
-            written = write_shards(self.path / str(level), region, slab[np.newaxis, np.newaxis])
+            folder, values = self.path / str(level), slab[np.newaxis, np.newaxis]
+            written = write_shards(folder, region, values, past_cache=True)
             entries += [entry.below(str(level)) for entry in written]
         return entries
 
