@@ -22,6 +22,7 @@ STORAGE = {
     "shards",
     "shardcodec",
     "directfile",
+    "pyramid",
     "ledger",
     "volume",
 }
@@ -31,6 +32,7 @@ FRONT = {
     "layers",
     "provenance",
     "pipeline",
+    "stream",
     "samples",
     "pictures",
     "preview",

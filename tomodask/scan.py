@@ -192,19 +192,24 @@ class Scan:
         frames = np.minimum((bands + 1) * chunk_frames, num_frames) - bands * chunk_frames
         return int(frames.sum()) * self._covered_rows(rows) * self._row_bytes
 
-    def memory_bytes(self, rows: tuple[int, int], threads: int = 1) -> int:
-        """Most memory that `read` of these rows takes, its result included."""
-        height, width = rows[1] - rows[0], self.geometry.det_count
-        result = (self.frames.size * self._row_bytes + self.image_bytes * width) * height
+    def memory_bytes(self, rows: tuple[int, int], threads: int = 1, width: int = 0) -> int:
+        """Most memory that `read` of these rows takes, its result included.
+
+        width : columns that are read; 0 for all.
+        """
+        height, width = rows[1] - rows[0], width or self.geometry.det_count
+        pixel_bytes = self.frames.size * self.dtype.itemsize + self.image_bytes
+        result = height * width * pixel_bytes
         chunk_bytes = math.prod(self.chunk_shape) * self.dtype.itemsize
         if self.reads_directly:  # a chunk as it is stored, and one decoded
             return result + 2 * threads * chunk_bytes
         if self.shard_shape == self.chunk_shape:
             return result + 2 * DECODED_TOGETHER * chunk_bytes
         # Each shard of a piece is held as its chunks, compressed and decoded, and as one.
-        frame_bytes = height * self._row_bytes
-        piece = min(piece_frames(self.shard_shape[0], frame_bytes), self.stored_shape[0])
-        return result + piece * (2 * self._covered_rows(rows) + height) * self._row_bytes
+        row_bytes = width * self.dtype.itemsize
+        piece = min(piece_frames(self.shard_shape[0], height * row_bytes), self.stored_shape[0])
+        decoded = 2 * self._covered_rows(rows) * self._row_bytes
+        return result + piece * (decoded + height * row_bytes)
 
     def check_layout(self, block_rows: int, halo: int = 0) -> None:
         """Refuse a foreign stack from which reading block by block would take over twice its bytes.

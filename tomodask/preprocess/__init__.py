@@ -6,6 +6,8 @@ whose fields are its parameters: it can be stored with the result, compared and 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from tomodask.geometry import ParallelBeam
@@ -53,3 +55,26 @@ CORRECTIONS: dict[str, type[Correction]] = {
     "minus_log": MinusLog,
     "stripes": Stripes,
 }
+
+
+def apply_corrections(
+    corrections: Sequence[Correction], block: Projections, threads: int = 1
+) -> Projections:
+    """All corrections, one after the other."""
+    for correct in corrections:
+        block = correct(block)
+    return block
+
+
+def correction_bytes(
+    corrections: Sequence[Correction], shape: tuple[int, int, int], itemsize: int, threads: int = 1
+) -> int:
+    """Memory that `apply_corrections` takes at its peak, beside the block of raw counts given.
+
+    shape : (angles, rows, columns) of the block; itemsize : bytes of a raw count.
+    """
+    peak, before = 0, 0  # each correction makes a new block of what the one before it made
+    for correct in corrections:
+        peak = max(peak, before + correct.working_bytes(shape))
+        before = 4 * math.prod(shape)
+    return peak
