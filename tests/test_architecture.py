@@ -12,7 +12,7 @@ import tomodask
 ROOT = Path(tomodask.__file__).parent
 PACKAGES = {"ingest", "preprocess", "calibrate", "projectors", "reconstruct", "cluster", "cli"}
 
-BASE = {"tomodask", "errors", "geometry", "projections", "blocks", "phantom", "quality"}
+BASE = {"tomodask", "arrays", "errors", "geometry", "projections", "blocks", "phantom", "quality"}
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
 STORAGE = {
     "ingest",

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from zarr.buffer.cpu import NDBuffer
 
+from tomodask import arrays
 from tomodask.shardcodec import ShardLayout
 
 PIECE_BYTES = 64 * 2**20  # decoded by Zarr at once: enough shards to keep its threads busy
@@ -32,7 +33,7 @@ def read_frames(
     """
     array = zarr.open_array(folder, mode="r")
     height, width = (axis.stop - axis.start for axis in window)
-    out = np.empty((frames.size, height, width), array.dtype.newbyteorder("="))
+    out = arrays.empty((frames.size, height, width), array.dtype.newbyteorder("="))
     layout = direct_layout(array)
     if layout is not None:
         layout.read_frames(folder, frames, window, out, threads)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tomodask.blocks import MemoryNeed
+from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import Correction, correction_bytes
 from tomodask.projectors import memory_need
 from tomodask.reconstruct import Reconstructor
@@ -15,6 +16,7 @@ from tomodask.scan import Scan
 from tomodask.volume import VolumeSpec, write_bytes
 
 FLOAT32 = np.dtype(np.float32).itemsize
+SMALL_THINGS = 32 * 2**20  # stacks of threads, contexts of codecs, what the heap can't fill
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class StreamNeed:
 
     def bytes(self, rows: int) -> int:
         """Of a sub-block that writes so many rows."""
-        return self.reading(rows) + self.computing(rows) + self.writing(rows)
+        return self.reading(rows) + self.computing(rows) + self.writing(rows) + SMALL_THINGS
 
     @property
     def _width(self) -> int:
@@ -86,14 +88,22 @@ def need_of_blocks(
     columns : detector columns that a block uses; slices are as wide and as high.
     """
     geometry = scan.geometry.take_columns(*columns)
-    width = geometry.det_count
     return StreamNeed(
         scan=scan,
         columns=columns,
         corrections=tuple(corrections),
         algorithm=algorithm,
-        projector=memory_need(backend, geometry, (width, width), threads),
+        projector=projector_need(backend, algorithm, geometry, threads),
         spec=spec,
         halo=sum(correct.halo(scan.geometry) for correct in corrections),
         threads=threads,
     )
+
+
+def projector_need(
+    backend: str, algorithm: Reconstructor, geometry: ParallelBeam, threads: int
+) -> MemoryNeed:
+    """Declared memory of the widest projector that an algorithm will ask for."""
+    shape_yx = (geometry.det_count, geometry.det_count)
+    wide = replace(geometry, det_count=algorithm.projector_columns(geometry))
+    return memory_need(backend, wide, shape_yx, threads)

@@ -19,6 +19,7 @@ import finufft
 import numpy as np
 import scipy.fft
 
+from tomodask import arrays
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
 from tomodask.projectors.rowfilter import VIEWS_AT_ONCE, RowFilter, view_runs
@@ -82,7 +83,7 @@ class FourierBackend:
         self, rows_of: Callable[[int, slice, int], np.ndarray], before: Callable[[int], int]
     ) -> np.ndarray:
         """Back-project what `rows_of` gives for row, views, length: columns from -`before` on."""
-        volume = np.empty((self.centers.size, *self.shape_yx), np.float32)
+        volume = arrays.empty((self.centers.size, *self.shape_yx))
 
         def back_project(row: int) -> None:
             lines = self._lines(row)
