@@ -38,6 +38,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/fbp.py --output benchmarks/results/fbp.json
 	$(BIN)/python benchmarks/end_to_end.py --output benchmarks/results/end_to_end.json
+	$(BIN)/python benchmarks/memory.py --output benchmarks/results/memory.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

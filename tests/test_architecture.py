@@ -33,6 +33,7 @@ FRONT = {
     "provenance",
     "pipeline",
     "stream",
+    "profiling",
     "samples",
     "pictures",
     "preview",

@@ -135,7 +135,7 @@ def reconstruct_block(task: BlockTask) -> dict[str, Any]:
     A = make_projector(block.write, projections.geometry, job.backend, threads=job.threads)
     volume = job.algorithm(projections.sinograms(), A)
     shards = job.open_volume().write(block.write.start[0], volume)
-    report = block_report(job, [block], shards, projections.counts)
+    report = block_report(job, block, [block], shards, projections.counts)
     job.ledger.record(block.id, in_order(shards), report)
     return report
 

@@ -131,7 +131,7 @@ class _Stream:
                 computing.set_exception(error)
             with self.clock.time("wait"):
                 _raise_first(reading, computing, writing)
-        report = block_report(self.job, self.parts, self.shards, self.counts)
+        report = block_report(self.job, self.block, self.parts, self.shards, self.counts)
         report["seconds"] = self.clock.seconds()
         self.job.ledger.record(self.block.id, in_order(self.shards), report)
         return report
@@ -189,10 +189,15 @@ class _Stream:
 
 
 def block_report(
-    job: Job, parts: Sequence[Block], shards: Sequence[ShardEntry], counts: Mapping[str, int]
+    job: Job,
+    block: Block,
+    parts: Sequence[Block],
+    shards: Sequence[ShardEntry],
+    counts: Mapping[str, int],
 ) -> dict[str, Any]:
     """What a task tells of a block that was worked through in `parts`."""
     return {
+        "block": block.id,
         "rows": sum(part.write.shape[0] for part in parts),
         "bytes_read": sum(job.scan.bytes_read((part.read.start, part.read.stop)) for part in parts),
         "bytes_written": sum(shard.size for shard in shards),
