@@ -23,7 +23,7 @@ from distributed import Client
 from end_to_end import Repeated
 from machine import describe_machine
 
-from tomodask import arrays, steps
+from tomodask import arrays, steps  # steps imports all that a worker needs
 from tomodask.cluster.local import (
     WORKER_BASE_BYTES,
     Workers,
@@ -47,9 +47,7 @@ def resident(field: str) -> int:
 
 
 def get_ready(threads: int) -> int:
-    """Import all, compile the projector on a tiny slice; the bytes that an idle worker has."""
-    import tomodask.pipeline  # noqa: F401
-
+    """Compile the projector on a tiny slice; the bytes that an idle worker has."""
     beam = ParallelBeam(np.linspace(0, 3, 40), 2, 32, center_of_rotation=15.5)
     FBP()(np.zeros((2, 40, 32)), make_projector(Box((0, 0, 0), (2, 32, 32)), beam, threads=threads))
     return resident("VmRSS")
@@ -61,13 +59,15 @@ def begin_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_of(client: Client, scan: Path, output: Path, threads: int, rows: int) -> int:
+def peak_of(
+    client: Client, scan: Path, output: Path, threads: int, rows: int, center: float
+) -> int:
     """Bytes at the peak of a worker over its idle ones, for a reconstruction of so many rows."""
     (idle,) = client.run(get_ready, threads).values()
     client.run(begin_peak)
     cluster = {"threads": threads, "memory": WORKER_BASE_BYTES + BUDGET}
     result = steps.reconstruct(
-        scan, output, client=client, center=100.0, rows=f"0:{rows}", cluster=cluster
+        scan, output, client=client, center=center, rows=f"0:{rows}", cluster=cluster
     )
     assert result.progress["reconstruct"].rows_done == rows
     (peak,) = client.run(resident, "VmHWM").values()
@@ -86,7 +86,9 @@ def measure(columns: int, heights: Sequence[int], threads: int) -> dict[str, Any
             scan = steps.ingest(source.path, folder / "scan.zarr", client=client)
         for rows in heights:
             with local_cluster(workers) as client:
-                peaks[rows] = peak_of(client, scan, folder / "volume.zarr", threads, rows)
+                peaks[rows] = peak_of(
+                    client, scan, folder / "volume.zarr", threads, rows, source.center
+                )
     low, high = peaks[min(heights)], peaks[max(heights)]
     return {
         "columns": columns,

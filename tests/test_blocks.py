@@ -125,10 +125,12 @@ def test_blocks_are_whole_sub_blocks_and_leave_work_for_every_worker(
     rows = rows_per_block(sub_rows, num_rows, workers, bytes_per_row)
     assert rows % sub_rows == 0
     assert rows == sub_rows or rows * bytes_per_row <= TARGET_BYTES
-    assert rows == sub_rows or math.ceil(num_rows / rows) > 2 * workers
+    parts = math.ceil(num_rows / sub_rows)
+    assert math.ceil(num_rows / rows) >= min(workers, parts)
 
 
 def test_a_block_holds_several_sub_blocks_where_there_are_rows_enough():
+    assert rows_per_block(32, 128, workers=1, bytes_per_row=2**22) == 128
     assert rows_per_block(32, 1024, workers=1, bytes_per_row=2**22) == 256
     assert rows_per_block(32, 2048, workers=2, bytes_per_row=2**18) == 256
     assert rows_per_block(32, 2048, workers=1000, bytes_per_row=2**24) == 32

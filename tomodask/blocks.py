@@ -21,9 +21,8 @@ from tomodask.geometry import Box, ParallelBeam, ViewRows
 HALO_WORTH = 4  # rows written for each row of halo on one side
 SUB_BYTES = 4 * 2**20  # of a sub-block at least: less, and opening files begins to show
 TARGET_BYTES = 2**30  # of a block at most: seconds of work, all that a killed worker costs
-BLOCKS_A_WORKER = (
-    4  # at least, where there are rows enough, so that no worker waits long at the end
-)
+BLOCKS_A_WORKER = 4  # where rows are enough, so that no worker waits long at the end
+SUBS_A_BLOCK = 4  # where rows are enough: filling and draining the pipe costs a part of one
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,13 @@ def rows_per_sub_block(
 def rows_per_block(sub_rows: int, num_rows: int, workers: int, bytes_per_row: int) -> int:
     """Rows that one task writes: a whole number of sub-blocks.
 
-    As many as leave `BLOCKS_A_WORKER` blocks for each worker, so that filling and draining the
-    pipe costs little, up to `TARGET_BYTES`.
+    `SUBS_A_BLOCK` of them, as long as every worker has a block; more where each would have more
+    than `BLOCKS_A_WORKER` blocks; never more than `TARGET_BYTES`.
     """
-    fair = math.ceil(num_rows / (sub_rows * BLOCKS_A_WORKER * max(1, workers)))
+    a_worker = max(1, math.ceil(num_rows / sub_rows) // max(1, workers))
+    wanted = max(math.ceil(a_worker / BLOCKS_A_WORKER), min(SUBS_A_BLOCK, a_worker))
     most = TARGET_BYTES // (sub_rows * max(1, bytes_per_row))
-    return sub_rows * max(1, min(fair, most))
+    return sub_rows * max(1, min(wanted, most))
 
 
 def sub_blocks(block: Block, sub_rows: int, halo: int, det_rows: int) -> list[Block]:

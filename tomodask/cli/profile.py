@@ -13,7 +13,7 @@ LIMIT_OF = {"read": "memory", "correct": "memory", "reconstruct": "memory", "wri
 
 
 def profile_table(profile: Mapping[str, Any]) -> Table:
-    """A row for each stage: seconds, share of the tasks' time, rates beside the machine's limits."""
+    """A row for each stage: seconds, share of the tasks' time, and rates beside their limits."""
     limits = profile["limits"]
     table = Table(title=f"{profile['rows']} slices, {profile['slices_s']:.1f} slices/s")
     table.add_column("stage")
