@@ -23,6 +23,7 @@ from machine import describe_machine
 
 from tomodask import steps
 from tomodask.cluster.local import available_cores, local_cluster, size_workers
+from tomodask.cluster.run import Progress
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.phantom import chiral_phantom
 from tomodask.projectors import make_projector
@@ -57,7 +58,7 @@ class Repeated:
 
 def measure(columns: int, rows: int, repeats: int, workers: int, threads: int) -> dict[str, Any]:
     """Slices/s of the kernel and of the pipeline, in turns; medians."""
-    kernel, pipeline, busy = [], [], []
+    kernel, pipeline, busy, stages = [], [], [], {}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         source = Repeated(folder, columns, rows)
@@ -75,6 +76,7 @@ def measure(columns: int, rows: int, repeats: int, workers: int, threads: int) -
                 result = steps.reconstruct(scan, output, client=client, **settings)
                 pipeline.append(rows / (time.perf_counter() - began))
                 busy.append(rows / result.progress["reconstruct"].seconds)
+                stages = stage_ms(result.progress["reconstruct"])
                 shutil.rmtree(output)
     return {
         "columns": columns,
@@ -83,8 +85,18 @@ def measure(columns: int, rows: int, repeats: int, workers: int, threads: int) -
         "kernel_slices_s": summary(kernel),
         "end_to_end_slices_s": summary(pipeline),
         "reconstruct_stage_slices_s": summary(busy),
+        "stage_ms_a_slice": stages,
         "share_of_kernel": statistics.median(p / k for p, k in zip(pipeline, kernel, strict=True)),
     }
+
+
+def stage_ms(progress: Progress) -> dict[str, float]:
+    """Milliseconds a slice that the threads of a task spent in each stage, of the last repeat."""
+    totals: dict[str, float] = {}
+    for report in progress.reports:
+        for stage, seconds in report["seconds"].items():
+            totals[stage] = totals.get(stage, 0) + 1000 * seconds
+    return {stage: round(total / progress.rows_done, 3) for stage, total in totals.items()}
 
 
 def kernel_speed(source: Repeated, columns: int, threads: int) -> float:

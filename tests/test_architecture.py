@@ -12,15 +12,40 @@ import tomodask
 ROOT = Path(tomodask.__file__).parent
 PACKAGES = {"ingest", "preprocess", "calibrate", "projectors", "reconstruct", "cluster", "cli"}
 
-BASE = {"tomodask", "errors", "threads", "geometry", "projections", "blocks", "phantom", "quality"}
+BASE = {
+    "tomodask",
+    "arrays",
+    "threads",
+    "errors",
+    "geometry",
+    "projections",
+    "blocks",
+    "phantom",
+    "quality",
+}
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
-STORAGE = {"ingest", "scan", "spread", "shards", "ledger", "lease", "volume", "inventory"}
+STORAGE = {
+    "ingest",
+    "scan",
+    "frames",
+    "spread",
+    "shards",
+    "shardcodec",
+    "directfile",
+    "pyramid",
+    "ledger",
+    "lease",
+    "inventory",
+    "volume",
+}
 RUNTIME = {"cluster", "plan"}
 FRONT = {
     "recipe",
     "layers",
     "provenance",
     "pipeline",
+    "stream",
+    "profiling",
     "samples",
     "pictures",
     "preview",

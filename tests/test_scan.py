@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from collections import Counter
 from itertools import product
@@ -10,9 +11,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.abc.store import RangeByteRequest
+from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from tomodask import scan as scan_module
+from tomodask import frames as frames_module
 from tomodask.errors import (
     AnglesError,
     ChunkLayoutError,
@@ -51,11 +53,14 @@ def attributes(**changes):
     return {"tomodask": metadata | changes}
 
 
-def write_scan(path, quality=None, **changes):
+def write_scan(path, quality=None, compressors="auto", **changes):
     data = counts()
     group = zarr.create_group(path, attributes=attributes(**changes))
     every = {"write_empty_chunks": True}
-    group.create_array("projections", data=data, chunks=CHUNK, shards=SHARD, config=every)
+    group.create_array(
+        "projections", data=data, chunks=CHUNK, shards=SHARD, config=every,
+        compressors=compressors,
+    )  # fmt: skip
     group.create_array("angle", data=ANGLES, attributes={"units": "radians"})
     group.create_array("timestamp", data=np.arange(45.0))
     group.create_array("flats", data=counts((3, 37, 11)), chunks=(3, 8, 11))
@@ -81,10 +86,15 @@ def write_stack(path, zarr_format=3, folder="", chunks=(4, 8, 11), units="degree
     return data
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
+# what ingest writes, and plain bytes, are read directly; all else by Zarr
+COMPRESSORS = {"zarr": ZstdCodec(), "lz4": BloscCodec(cname="lz4", typesize=2), "bytes": None}
+
+
+@pytest.fixture(scope="module", params=COMPRESSORS)
+def store(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("scan") / "scan.zarr"
-    write_scan(path)
+    write_scan(path, compressors=COMPRESSORS[request.param])
+    assert Scan.open(path).reads_directly == (request.param != "zarr")
     return path
 
 
@@ -119,7 +129,15 @@ def test_opening_reads_what_is_known_and_no_frame(store, monkeypatch):
 def _count_reads(monkeypatch):
     """All reads from stores from now on: (path of the file, byte range)."""
     log = []
-    get = LocalStore.get
+    get, pread = LocalStore.get, os.pread
+
+    def counted_pread(descriptor, length, offset):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        is_index = offset + length == os.stat(path).st_size
+        log.append((path, "index" if is_index else RangeByteRequest(offset, offset + length)))
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted_pread)
 
     async def counted(self, key, prototype=None, byte_range=None):
         log.append((f"{self.root}/{key}", byte_range))
@@ -134,7 +152,7 @@ def _payloads(log):
     chunks_in_shard = int(np.prod([s // c for s, c in zip(SHARD, CHUNK, strict=True)]))
     times = Counter()
     for key, byte_range in log:
-        if "projections/c" not in key:
+        if "projections/c" not in key or byte_range == "index":
             continue
         if byte_range is None:
             times.update({(key, number): 1 for number in range(chunks_in_shard)})
@@ -171,7 +189,7 @@ def test_each_inner_chunk_that_meets_the_block_is_read_once_and_no_other(
     chosen = np.arange(SHAPE[0])[views]
     scan = Scan.open(store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_module, "PIECE_BYTES", piece)
+        patch.setattr(frames_module, "PIECE_BYTES", piece)
         log = _count_reads(patch)
         if chosen.size == 0:
             with pytest.raises(GeometryError):
@@ -250,8 +268,9 @@ def test_a_newer_format_and_other_stores_are_refused(tmp_path):
     assert scan_metadata(tmp_path / "marked.zarr") is None
 
 
-def test_a_lost_shard_is_noticed_instead_of_read_as_zeros(tmp_path):
-    write_scan(tmp_path / "scan.zarr")
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+def test_a_lost_shard_is_noticed_instead_of_read_as_zeros(tmp_path, compressor):
+    write_scan(tmp_path / "scan.zarr", compressors=COMPRESSORS[compressor])
     (tmp_path / "scan.zarr/projections/c/1/2/0").unlink()
     scan = Scan.open(tmp_path / "scan.zarr")
     scan.read((0, 32))
@@ -379,11 +398,15 @@ def test_declared_memory_covers_what_a_read_takes(tmp_path):
     data = np.random.default_rng(2).integers(0, 65536, shape).astype(np.uint16)  # incompressible
     for name, chunks, shards in [
         ("sharded", (16, 32, 256), (64, 64, 256)),
+        ("direct", (16, 32, 256), (64, 64, 256)),
         ("plain", (16, 32, 256), None),
         ("frames", (4, 64, 256), None),
     ]:
         group = zarr.create_group(tmp_path / name)
-        group.create_array("projections", data=data, chunks=chunks, shards=shards)
+        codec = COMPRESSORS["lz4"] if name == "direct" else "auto"
+        group.create_array(
+            "projections", data=data, chunks=chunks, shards=shards, compressors=codec
+        )
         group.create_array("angle", data=np.linspace(0, 3, 256), attributes={"units": "rad"})
         scan = Scan.open(tmp_path / name)
         for rows in [(0, 64), (20, 40), (0, 32)]:

@@ -3,19 +3,26 @@
 A block is a run of whole chunk rows (the rows that one shard spans), so two tasks never share a
 shard. Done is remembered by chunk row, so a run may be resumed with another memory budget, which
 cuts other blocks: the bytes are the same.
+
+Within a task a block is worked through in sub-blocks, again runs of whole chunk rows: one is read
+while another is reconstructed and a third is written. Memory decides how high a sub-block is, the
+number of workers how many of them make a block.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from tomodask.errors import MemoryBudgetError
 from tomodask.geometry import Box, ParallelBeam, ViewRows
 
 HALO_WORTH = 4  # rows written for each row of halo on one side
-TARGET_BYTES = 32 * 2**20  # less, and the scheduler's milliseconds a task begin to show
+SUB_BYTES = 4 * 2**20  # of a sub-block at least: less, and opening files begins to show
+TARGET_BYTES = 2**30  # of a block at most: seconds of work, all that a killed worker costs
+BLOCKS_A_WORKER = 4  # where rows are enough, so that no worker waits long at the end
+SUBS_A_BLOCK = 4  # where rows are enough: filling and draining the pipe costs a part of one
 
 
 @dataclass(frozen=True)
@@ -59,33 +66,75 @@ class MemoryNeed:
         return self.fixed + self.per_row * rows
 
 
-def rows_per_block(
-    need: MemoryNeed, budget: int, chunk_rows: int, halo: int, bytes_per_row: int
+def rows_per_sub_block(
+    need: Callable[[int], int],
+    budget: int,
+    chunk_rows: int,
+    halo: int,
+    bytes_per_row: int,
+    grain: int = 1,
 ) -> int:
-    """Rows a block writes: whole chunks, enough for `TARGET_BYTES` and for the halo, if they fit.
+    """Rows that are worked on together: whole chunks, enough to be worth a halo, if they fit.
 
-    A halo is read and corrected for nothing: blocks four times as high keep that below a half.
+    A halo is read and corrected for nothing: sub-blocks four times as high keep that below a half.
+
+    Parameters
+    ----------
+    need : declared bytes for so many rows, their halo and what goes on beside them included.
+    bytes_per_row : of the volume.
+    grain : detector rows that are decoded together: multiples of it decode none twice.
 
     Raises
     ------
     MemoryBudgetError : not even one chunk row fits into `budget` bytes.
     """
-    smallest = need.bytes(chunk_rows + 2 * halo)
-    if smallest > budget:
-        rows = max(0, (budget - need.fixed) // need.per_row - 2 * halo)
+    if need(chunk_rows) > budget:
+        smaller = [1 << bit for bit in range(chunk_rows.bit_length()) if 1 << bit < chunk_rows]
+        rows = max((rows for rows in smaller if need(rows) <= budget), default=0)
         hint = (
-            f"take volume.chunk_rows={1 << (rows.bit_length() - 1)} or give each worker more memory"
-            if rows >= 1
+            f"take volume.chunk_rows={rows} or give each worker more memory"
+            if rows
             else "give each worker more memory (--memory, fewer --workers)"
         )
         raise MemoryBudgetError(
             f"the smallest block, {chunk_rows} rows and a halo of {halo}, needs "
-            f"{smallest / 2**30:.2f} GiB and a worker has {budget / 2**30:.2f} GiB: {hint}"
+            f"{need(chunk_rows) / 2**30:.2f} GiB and a worker has {budget / 2**30:.2f} GiB: {hint}"
         )
-    fits = (budget - need.fixed) // need.per_row - 2 * halo
-    wanted = max(math.ceil(TARGET_BYTES / max(1, bytes_per_row)), HALO_WORTH * halo)
-    chunks = max(1, min(fits // chunk_rows, math.ceil(wanted / chunk_rows)))
-    return chunks * chunk_rows
+    bytes_per_row = max(1, bytes_per_row)
+    enough = math.ceil(min(SUB_BYTES, TARGET_BYTES) / bytes_per_row)
+    wanted = math.ceil(max(enough, HALO_WORTH * halo) / chunk_rows) * chunk_rows
+    step = math.lcm(chunk_rows, grain)
+    whole = math.ceil(wanted / step) * step
+    if need(whole) <= budget and whole * bytes_per_row <= TARGET_BYTES:
+        return whole
+    while need(wanted) > budget:
+        wanted -= chunk_rows
+    return wanted
+
+
+def rows_per_block(sub_rows: int, num_rows: int, workers: int, bytes_per_row: int) -> int:
+    """Rows that one task writes: a whole number of sub-blocks.
+
+    `SUBS_A_BLOCK` of them, as long as every worker has a block; more where each would have more
+    than `BLOCKS_A_WORKER` blocks; never more than `TARGET_BYTES`.
+    """
+    a_worker = max(1, math.ceil(num_rows / sub_rows) // max(1, workers))
+    wanted = max(math.ceil(a_worker / BLOCKS_A_WORKER), min(SUBS_A_BLOCK, a_worker))
+    most = TARGET_BYTES // (sub_rows * max(1, bytes_per_row))
+    return sub_rows * max(1, min(wanted, most))
+
+
+def sub_blocks(block: Block, sub_rows: int, halo: int, det_rows: int) -> list[Block]:
+    """A block in runs of `sub_rows` rows, from its first on; each reads its own halo."""
+    start, stop = block.write.rows
+    first_row = block.needed.start - start  # of the volume, on the detector
+    _, ny, nx = block.write.stop
+    parts = []
+    for low in range(start, stop, sub_rows):
+        high = min(stop, low + sub_rows)
+        rows = ViewRows(first_row + low, first_row + high)
+        parts.append(Block(Box((low, 0, 0), (high, ny, nx)), rows, rows.grow(halo, det_rows)))
+    return parts
 
 
 def plan_blocks(

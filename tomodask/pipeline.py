@@ -1,12 +1,14 @@
 """The whole path on one page: raw files -> scan store -> corrected, reconstructed blocks -> volume.
 
-`reconstruct_block` is the heart: what one task does, from reading to writing. Everything before it
+`reconstruct_block` is the heart: what one task does, from reading to writing. The workers run it as
+`stream.stream_block`, which does the same with its stages side by side. Everything before it
 prepares one (open, find the centre, cut into blocks), everything after it counts what is done.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +17,13 @@ from typing import Any
 
 from distributed import Client
 
-from tomodask.blocks import Block, chunk_rows_done, plan_blocks, rows_per_block
+from tomodask.blocks import (
+    Block,
+    chunk_rows_done,
+    plan_blocks,
+    rows_per_block,
+    rows_per_sub_block,
+)
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.local import Workers
 from tomodask.cluster.run import Listener, Progress, run_blocks, silent
@@ -37,7 +45,7 @@ from tomodask.ingest.source import Source
 from tomodask.inventory import scan_ledger
 from tomodask.ledger import Ledger
 from tomodask.plan import need_of_blocks
-from tomodask.preprocess import Correction
+from tomodask.preprocess import Correction, apply_corrections
 from tomodask.projections import Projections
 from tomodask.projectors import make_projector
 from tomodask.provenance import describe_geometry, differing_keys, versions
@@ -52,6 +60,7 @@ from tomodask.samples import (
     slice_range,
 )
 from tomodask.scan import Scan, is_zarr
+from tomodask.stream import block_report, in_order, stream_block
 from tomodask.volume import Volume, VolumeSpec, create_volume, remove_volume, volume_metadata
 
 log = logging.getLogger(__name__)
@@ -66,6 +75,7 @@ class Job:
 
     scan_path, input_digest : of the scan to read; columns : those to use.
     center : detector column of the axis at row 0; it moves by `center_slope` columns a row.
+    halo, sub_rows : rows that the corrections need above and below; rows worked on together.
     """
 
     scan_path: Path
@@ -78,6 +88,8 @@ class Job:
     algorithm: Reconstructor
     backend: str
     threads: int
+    halo: int
+    sub_rows: int
     volume: Path
     ledger: Ledger
 
@@ -94,7 +106,7 @@ class Job:
 
     def load(self, start: int, stop: int) -> Projections:
         """Raw projections of detector rows [start, stop), their geometry complete."""
-        projections = read_rows(self.scan, start, stop, self.columns, self.angle_sign)
+        projections = read_rows(self.scan, start, stop, self.columns, self.angle_sign, self.threads)
         center = self.center - self.columns[0] + self.center_slope * start
         geometry = projections.geometry.with_center(center, self.center_slope)
         return projections.replace(geometry=geometry)
@@ -119,22 +131,19 @@ class BlockTask:
 
 
 def reconstruct_block(task: BlockTask) -> dict[str, Any]:
-    """Read, correct, reconstruct and write one block: the path of the data through one task."""
+    """Read, correct, reconstruct and write one block: the path of the data through one task.
+
+    The law for `stream_block`, which the workers run.
+    """
     job, block = task.job, task.block
     projections = job.load(block.read.start, block.read.stop)
-    for correct in job.corrections:
-        projections = correct(projections)
+    projections = apply_corrections(job.corrections, projections, job.threads)
     projections = projections.trim_rows(block.needed.start, block.needed.stop)
     A = make_projector(block.write, projections.geometry, job.backend, threads=job.threads)
     volume = job.algorithm(projections.sinograms(), A)
     shards = job.open_volume().write(block.write.start[0], volume)
-    report = {
-        "rows": block.write.shape[0],
-        "bytes_read": job.scan.bytes_read((block.read.start, block.read.stop)),
-        "bytes_written": sum(shard.size for shard in shards),
-        "counts": dict(projections.counts),
-    }
-    job.ledger.record(block.id, shards, report)
+    report = block_report(job, block, [block], shards, projections.counts)
+    job.ledger.record(block.id, in_order(shards), report)
     return report
 
 
@@ -269,7 +278,7 @@ def reconstruct(
         tasks = [BlockTask(job, block) for block in _blocks_left(plan, job, volume)]
         if tasks:
             progress["reconstruct"] = run_blocks(
-                force.client, reconstruct_block, tasks, stage="reconstruct", listener=listener
+                force.client, stream_block, tasks, stage="reconstruct", listener=listener
             )
         lease.check()
         job.ledger.compact()
@@ -294,25 +303,10 @@ class _Plan:
     estimate: CenterEstimate | None
     corrections: tuple[Correction, ...]
     halo: int
+    sub_rows: int
     block_rows: int
     threads: int
-
-    @property
-    def spec(self) -> VolumeSpec:
-        """The volume to make: as wide as the columns used, as high as the rows."""
-        width, geometry, options = (
-            self.columns[1] - self.columns[0],
-            self.scan.geometry,
-            self.recipe,
-        )
-        return VolumeSpec(
-            shape=(self.rows[1] - self.rows[0], width, width),
-            voxel_size_um=geometry.pixel_size_um,
-            value_unit=geometry.value_unit,
-            chunk_rows=options.volume.chunk_rows,
-            compression=options.volume.compression,
-            levels=options.volume.levels,
-        )
+    spec: VolumeSpec
 
     @property
     def digest(self) -> str:
@@ -348,6 +342,8 @@ class _Plan:
             algorithm=recipe.reconstructor(),
             backend=recipe.backend,
             threads=self.threads,
+            halo=self.halo,
+            sub_rows=self.sub_rows,
             volume=output,
             ledger=Ledger.of(output, uuid, self.digest),
         )
@@ -370,18 +366,37 @@ def _plan(recipe: Recipe, scan: Scan, workers: Workers) -> _Plan:
     """Find the centre and the size of a block; refuse what can't be."""
     rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
     corrections = corrections_for(scan, recipe)
-    halo = sum(correct.halo(scan.geometry) for correct in corrections)
+    spec = _volume_spec(recipe, scan, rows, columns)
     need = need_of_blocks(
-        scan, columns, corrections, recipe.reconstructor(), recipe.backend, workers.threads
+        scan, columns, corrections, recipe.reconstructor(), recipe.backend, workers.threads, spec
     )
-    chunk_rows, slice_bytes = recipe.volume.chunk_rows, 4 * (columns[1] - columns[0]) ** 2
-    block_rows = rows_per_block(need, workers.budget, chunk_rows, halo, slice_bytes)
-    scan.check_layout(block_rows, halo)
+    slice_bytes, chunk_rows = 4 * math.prod(spec.shape[1:]), spec.chunk_rows
+    grain = scan.chunk_shape[1]
+    sub_rows = rows_per_sub_block(
+        need.bytes, workers.budget, chunk_rows, need.halo, slice_bytes, grain
+    )
+    scan.check_layout(sub_rows, need.halo)
+    block_rows = rows_per_block(sub_rows, spec.shape[0], workers.count, slice_bytes)
     column, estimate = _resolve_center(scan, recipe)
     return _Plan(
-        recipe, scan, rows, columns, column, estimate, corrections, halo, block_rows,
-        workers.threads,
+        recipe, scan, rows, columns, column, estimate, corrections, need.halo, sub_rows,
+        block_rows, workers.threads, spec,
     )  # fmt: skip
+
+
+def _volume_spec(
+    recipe: Recipe, scan: Scan, rows: tuple[int, int], columns: tuple[int, int]
+) -> VolumeSpec:
+    """The volume to make: as wide as the columns used, as high as the rows."""
+    width, options = columns[1] - columns[0], recipe.volume
+    return VolumeSpec(
+        shape=(rows[1] - rows[0], width, width),
+        voxel_size_um=scan.geometry.pixel_size_um,
+        value_unit=scan.geometry.value_unit,
+        chunk_rows=options.chunk_rows,
+        compression=options.compression,
+        levels=options.levels,
+    )
 
 
 def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:

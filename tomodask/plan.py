@@ -3,19 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tomodask.blocks import MemoryNeed
-from tomodask.preprocess import Correction
+from tomodask.geometry import ParallelBeam
+from tomodask.preprocess import Correction, correction_bytes
 from tomodask.projectors import memory_need
 from tomodask.reconstruct import Reconstructor
 from tomodask.scan import Scan
+from tomodask.volume import VolumeSpec, write_bytes
 
 FLOAT32 = np.dtype(np.float32).itemsize
-PYRAMID_SHARE = 1 / 7  # 1/8 + 1/64 + ... of a level's voxels, made while the block is in memory
-PROBED_ROWS = 32  # what is declared for so many rows is taken to grow with them
-ENCODE_COPIES = 2  # a shard is laid out chunk by chunk, then as one file
+SMALL_THINGS = 32 * 2**20  # stacks of threads, contexts of codecs, what the heap can't fill
+
+
+@dataclass(frozen=True)
+class StreamNeed:
+    """Declared memory of a task: reading, computing and writing go on side by side.
+
+    While a sub-block is corrected and reconstructed, the next one is read and the one before is
+    written: each of the three has its own arrays.
+
+    columns : detector columns in use; slices are as wide and as high.
+    halo : rows that are read above and below those that are written.
+    """
+
+    scan: Scan
+    columns: tuple[int, int]
+    corrections: tuple[Correction, ...]
+    algorithm: Reconstructor
+    projector: MemoryNeed
+    spec: VolumeSpec
+    halo: int
+    threads: int
+
+    def reading(self, rows: int) -> int:
+        """Raw counts, and what decoding them takes."""
+        return self.scan.memory_bytes((0, self._read_rows(rows)), self.threads, self._width)
+
+    def computing(self, rows: int) -> int:
+        """Raw counts until they are corrected, sinograms until they are a volume."""
+        geometry, read = self.scan.geometry.take_columns(*self.columns), self._read_rows(rows)
+        shape = (geometry.num_angles, read, geometry.det_count)
+        pixels = shape[0] * shape[1] * shape[2]
+        raw, itemsize = pixels * self.scan.dtype.itemsize, self.scan.dtype.itemsize
+        correcting = raw + correction_bytes(self.corrections, shape, itemsize, self.threads)
+        corrected = pixels * (FLOAT32 if self.corrections else itemsize)
+        a_row = self.projector.per_row + self.algorithm.row_bytes(geometry) + self._slice_bytes
+        return self.projector.fixed + max(correcting, corrected + rows * a_row)
+
+    def writing(self, rows: int) -> int:
+        """The volume, its pyramid, and shards on their way to the disk."""
+        return rows * self._slice_bytes + write_bytes(self.spec, rows)
+
+    def bytes(self, rows: int) -> int:
+        """Of a sub-block that writes so many rows."""
+        return self.reading(rows) + self.computing(rows) + self.writing(rows) + SMALL_THINGS
+
+    @property
+    def _width(self) -> int:
+        return self.columns[1] - self.columns[0]
+
+    @property
+    def _slice_bytes(self) -> int:
+        return FLOAT32 * self._width**2
+
+    def _read_rows(self, rows: int) -> int:
+        return min(rows + 2 * self.halo, self.scan.geometry.det_rows)
 
 
 def need_of_blocks(
@@ -25,20 +81,29 @@ def need_of_blocks(
     algorithm: Reconstructor,
     backend: str,
     threads: int,
-) -> MemoryNeed:
-    """Declared memory of a block: the largest of reading, correcting, reconstructing, writing.
+    spec: VolumeSpec,
+) -> StreamNeed:
+    """Declared memory of the tasks of a run.
 
     columns : detector columns that a block uses; slices are as wide and as high.
     """
     geometry = scan.geometry.take_columns(*columns)
-    width, num_angles = geometry.det_count, geometry.num_angles
-    raw, corrected = num_angles * width * scan.dtype.itemsize, num_angles * width * FLOAT32
-    volume = width * width * FLOAT32
-    projector = memory_need(backend, geometry, (width, width), threads)
-    rows = min(PROBED_ROWS, geometry.det_rows)
-    working = [correct.working_bytes((num_angles, rows, width)) // rows for correct in corrections]
-    reading = scan.memory_bytes((0, rows)) // rows
-    correcting = max(raw, corrected) + max(working, default=0)  # a correction makes a new block
-    reconstructing = corrected + projector.per_row + algorithm.row_bytes(geometry) + volume
-    writing = round(volume * (1 + PYRAMID_SHARE + ENCODE_COPIES))
-    return MemoryNeed(projector.fixed, max(reading, correcting, reconstructing, writing))
+    return StreamNeed(
+        scan=scan,
+        columns=columns,
+        corrections=tuple(corrections),
+        algorithm=algorithm,
+        projector=projector_need(backend, algorithm, geometry, threads),
+        spec=spec,
+        halo=sum(correct.halo(scan.geometry) for correct in corrections),
+        threads=threads,
+    )
+
+
+def projector_need(
+    backend: str, algorithm: Reconstructor, geometry: ParallelBeam, threads: int
+) -> MemoryNeed:
+    """Declared memory of the widest projector that an algorithm will ask for."""
+    shape_yx = (geometry.det_count, geometry.det_count)
+    wide = replace(geometry, det_count=algorithm.projector_columns(geometry))
+    return memory_need(backend, wide, shape_yx, threads)

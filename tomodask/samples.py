@@ -109,9 +109,12 @@ def read_rows(
     stop: int,
     columns: tuple[int, int] | None = None,
     angle_sign: int = 1,
+    threads: int = 1,
 ) -> Projections:
     """Raw projections of detector rows [start, stop); angles turned as the recipe says."""
-    return _turned(scan.read((start, stop), columns), angle_sign)
+    if isinstance(scan, RawScan):
+        return _turned(scan.read((start, stop), columns), angle_sign)
+    return _turned(scan.read((start, stop), columns, threads=threads), angle_sign)
 
 
 def _turned(projections: Projections, angle_sign: int) -> Projections:

@@ -19,15 +19,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import zarr
-from zarr.buffer.cpu import NDBuffer
 
 from tomodask.errors import (
     AnglesError,
@@ -37,11 +35,11 @@ from tomodask.errors import (
     MissingInputError,
     UnfinishedError,
 )
+from tomodask.frames import direct_layout, missing_shards, piece_frames, read_frames
 from tomodask.geometry import ParallelBeam
 from tomodask.projections import Projections, Signal
 
 FORMAT_VERSION = 1
-PIECE_BYTES = 64 * 2**20  # decoded at once: enough shards to keep the codec's threads busy
 DECODED_TOGETHER = 10  # chunks outside of shards: zarr's async.concurrency
 
 _NAMES = {
@@ -68,6 +66,7 @@ class Scan:
     timestamps, flat_times, dark_times : seconds or frame numbers on one clock, or None.
     input_digest : changes when the measured data do.
     is_foreign : read in place, not made by `tomodask ingest`.
+    reads_directly : the projections are decoded without Zarr's copies (`shardcodec`).
     """
 
     path: Path
@@ -91,6 +90,7 @@ class Scan:
     metadata: Mapping[str, str | float]
     input_digest: str
     is_foreign: bool
+    reads_directly: bool
 
     @classmethod
     def open(cls, path: Path | str) -> Scan:
@@ -141,6 +141,7 @@ class Scan:
             metadata=own.get("metadata", {}),
             input_digest=own["input_digest"] if own else _foreign_digest(path, found, angles),
             is_foreign=not own,
+            reads_directly=direct_layout(projections) is not None,
         )
 
     def read(
@@ -148,6 +149,7 @@ class Scan:
         rows: tuple[int, int],
         columns: tuple[int, int] | None = None,
         views: slice = slice(None),
+        threads: int = 1,
     ) -> Projections:
         """Read detector rows [start, stop), once each inner chunk that meets them, and no other.
 
@@ -155,11 +157,12 @@ class Scan:
         ----------
         rows, columns : first and last plus one; all columns if None.
         views : which of `geometry.angles`, in that order (bad frames are not counted).
+        threads : that decode side by side.
 
         Raises
         ------
         GeometryError : rows, columns or views that the detector does not have.
-        FormatError : a shard of a scan store is missing.
+        FormatError : a shard of a scan store is missing or damaged.
         """
         columns = columns or (0, self.geometry.det_count)
         geometry = self.geometry.take_rows(*rows).take_columns(*columns)
@@ -168,7 +171,7 @@ class Scan:
             raise GeometryError(f"{views} takes none of the scan's {self.frames.size} views")
         window = (slice(*rows), slice(*columns))
         return Projections(
-            data=self._read_frames(frames, window),
+            data=self._read_frames(frames, window, threads),
             geometry=geometry.take_views(views),
             flats=self._read_images("flats", window),
             darks=self._read_images("darks", window),
@@ -189,16 +192,24 @@ class Scan:
         frames = np.minimum((bands + 1) * chunk_frames, num_frames) - bands * chunk_frames
         return int(frames.sum()) * self._covered_rows(rows) * self._row_bytes
 
-    def memory_bytes(self, rows: tuple[int, int]) -> int:
-        """Most memory that `read` of these rows takes, its result included."""
-        height, width = rows[1] - rows[0], self.geometry.det_count
-        result = (self.frames.size * self._row_bytes + self.image_bytes * width) * height
+    def memory_bytes(self, rows: tuple[int, int], threads: int = 1, width: int = 0) -> int:
+        """Most memory that `read` of these rows takes, its result included.
+
+        width : columns that are read; 0 for all.
+        """
+        height, width = rows[1] - rows[0], width or self.geometry.det_count
+        pixel_bytes = self.frames.size * self.dtype.itemsize + self.image_bytes
+        result = height * width * pixel_bytes
+        chunk_bytes = math.prod(self.chunk_shape) * self.dtype.itemsize
+        if self.reads_directly:  # a chunk as it is stored, and one decoded
+            return result + 2 * threads * chunk_bytes
         if self.shard_shape == self.chunk_shape:
-            chunk_bytes = math.prod(self.chunk_shape) * self.dtype.itemsize
             return result + 2 * DECODED_TOGETHER * chunk_bytes
         # Each shard of a piece is held as its chunks, compressed and decoded, and as one.
-        piece = min(self._piece_frames(height, width), self.stored_shape[0])
-        return result + piece * (2 * self._covered_rows(rows) + height) * self._row_bytes
+        row_bytes = width * self.dtype.itemsize
+        piece = min(piece_frames(self.shard_shape[0], height * row_bytes), self.stored_shape[0])
+        decoded = 2 * self._covered_rows(rows) * self._row_bytes
+        return result + piece * (decoded + height * row_bytes)
 
     def check_layout(self, block_rows: int, halo: int = 0) -> None:
         """Refuse a foreign stack from which reading block by block would take over twice its bytes.
@@ -228,42 +239,23 @@ class Scan:
                 "which reads it once, or take larger blocks"
             )
 
-    def _read_frames(self, frames: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-        array = self._array("projections")
-        rows, columns = window
-        height, width = rows.stop - rows.start, columns.stop - columns.start
+    def _read_frames(
+        self, frames: np.ndarray, window: tuple[slice, slice], threads: int
+    ) -> np.ndarray:
         folder = self.path / self.arrays["projections"]
-        missing = None if self.is_foreign else next(missing_shards(folder, frames, rows), None)
+        missing = None if self.is_foreign else next(missing_shards(folder, frames, window[0]), None)
         if missing is not None:
             raise FormatError(
                 f"{missing} is missing, though the scan was completed: `tomodask doctor "
                 f"{self.path}` notes it, then the command that made the scan makes it again"
             )
-        out = np.empty((frames.size, height, width), self.dtype)
-        bands = frames // self._piece_frames(height, width)
-        edges = [0, *(np.flatnonzero(np.diff(bands)) + 1), frames.size]
-        for start, stop in pairwise(edges):
-            piece = frames[start:stop]
-            first, last = int(piece[0]), int(piece[-1])
-            target = NDBuffer.from_numpy_array(out[start:stop])
-            if last - first + 1 == piece.size:
-                run = slice(first, last + 1)
-                array.get_basic_selection((run, rows, columns), out=target)
-            else:
-                array.get_orthogonal_selection((piece, rows, columns), out=target)
-        return out
+        return read_frames(folder, frames, window, threads)
 
     def _read_images(self, kind: str, window: tuple[slice, slice]) -> np.ndarray | None:
         if kind not in self.arrays:
             return None
-        images = np.asarray(self._array(kind)[:, *window])
-        return images.astype(images.dtype.newbyteorder("="), copy=False)
-
-    def _piece_frames(self, height: int, width: int) -> int:
-        """Frames to decode at once: whole shards, so that none is opened twice."""
-        shard_frames = self.shard_shape[0]
-        shard_bytes = shard_frames * height * width * self.dtype.itemsize
-        return shard_frames * max(1, PIECE_BYTES // shard_bytes)
+        count = self.num_flats if kind == "flats" else self.num_darks
+        return read_frames(self.path / self.arrays[kind], np.arange(count), window)
 
     def _covered_rows(self, rows: tuple[int, int]) -> int:
         """Detector rows of all inner chunks that meet `rows`."""
@@ -274,27 +266,6 @@ class Scan:
     @property
     def _row_bytes(self) -> int:
         return self.geometry.det_count * self.dtype.itemsize
-
-    def _array(self, kind: str) -> zarr.Array[Any]:
-        return zarr.open_array(self.path / self.arrays[kind], mode="r")
-
-
-def missing_shards(
-    folder: Path, frames: np.ndarray | None = None, rows: slice = slice(None)
-) -> Iterator[Path]:
-    """Files that a scan store's array at `folder` lacks, of those that meet the frames and rows.
-
-    Zarr would read them as zeros, but ingest writes every shard, empty or not.
-    """
-    array = zarr.open_array(folder, mode="r")
-    shard_frames, shard_rows, _ = array.shards or array.chunks
-    chosen = np.arange(array.shape[0]) if frames is None else frames
-    top, bottom, _ = rows.indices(array.shape[1])
-    for band in np.unique(chosen // shard_frames):
-        for row in range(top // shard_rows, -(-bottom // shard_rows)):
-            path = folder / array.metadata.encode_chunk_key((int(band), row, 0))
-            if not path.exists():
-                yield path
 
 
 def scan_metadata(path: Path | str) -> dict[str, Any] | None:

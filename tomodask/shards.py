@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -29,9 +29,11 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
+from tomodask.directfile import DirectFile
 from tomodask.errors import ChunkLayoutError, FormatError, InputError
+from tomodask.shardcodec import ShardLayout
 
-# one shard is encoded while the other is synced; each takes twice its bytes beside the data
+# one shard is encoded while the other is synced; Zarr takes twice a shard's bytes beside the data
 SHARDS_IN_FLIGHT = 2
 # what zarr's own LocalStore, too, appends to a file that is not yet swapped in
 PARTIAL_SUFFIX = ".partial"
@@ -103,12 +105,23 @@ class OwnedShardStore(LocalStore):
     def set_sync(self, key: str, value: Buffer) -> None:
         if key not in self.owned:
             raise ChunkLayoutError(f"{self.root}: {key} is not among the shards being written")
-        content = value.as_numpy_array()
+        self.swap_in(key, [value.as_numpy_array()])
+
+    def swap_in(self, key: str, pieces: Iterable[np.ndarray], past_cache: bool = False) -> None:
+        """Give an owned shard its content, the pieces one after the other."""
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        swap_in(path, content.data)
-        crc32c = int(google_crc32c.value(content))  # now, while the bytes are in the cache
-        self.written[key] = ShardEntry(key, content.nbytes, crc32c)
+        size = crc32c = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal size, crc32c
+            for piece in pieces:
+                size += piece.nbytes
+                crc32c = google_crc32c.extend(crc32c, piece)  # while it is in the processor's cache
+                yield piece
+
+        swap_in(path, counted(), past_cache)
+        self.written[key] = ShardEntry(key, size, int(crc32c))
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         await self.set(key, value)
@@ -126,7 +139,9 @@ class OwnedShardStore(LocalStore):
         self.delete_sync("")
 
 
-def write_shards(array_path: Path, region: tuple[slice, ...], data: np.ndarray) -> list[ShardEntry]:
+def write_shards(
+    array_path: Path, region: tuple[slice, ...], data: np.ndarray, past_cache: bool = False
+) -> list[ShardEntry]:
     """Write `data` into `region` of an array; when this returns, the shards are on the disk.
 
     Writing a region twice gives the same bytes, whatever was there before, and a reader sees each
@@ -137,6 +152,7 @@ def write_shards(array_path: Path, region: tuple[slice, ...], data: np.ndarray) 
     array_path : folder of a Zarr array.
     region : a slice for each axis, made of whole shards, or ending at the array's edge.
     data : of the region's shape and the array's type.
+    past_cache : leave the page cache out, for what is not read again soon.
 
     Raises
     ------
@@ -158,11 +174,19 @@ def write_shards(array_path: Path, region: tuple[slice, ...], data: np.ndarray) 
     config: ArrayConfigParams = {"write_empty_chunks": True}
     array = zarr.Array(zarr.AsyncArray(layout.metadata, StorePath(store), config))
 
-    def write_one(shard: tuple[slice, ...]) -> None:
-        array[shard] = data[_relative(shard, region)]
+    plain = ShardLayout.of(layout)
+
+    def write_one(shard: tuple[tuple[int, ...], tuple[slice, ...]]) -> None:
+        index, span = shard
+        part = data[_relative(span, region)]
+        if plain is None or plain.is_compressed:
+            array[span] = part
+        else:
+            key = layout.metadata.encode_chunk_key(index)
+            store.swap_in(key, plain.encode(part), past_cache)
 
     with ThreadPoolExecutor(SHARDS_IN_FLIGHT) as pool:
-        list(pool.map(write_one, shards.values()))
+        list(pool.map(write_one, shards.items()))
     _sync_folders(array_path, store.owned)
     return [store.written[layout.metadata.encode_chunk_key(index)] for index in shards]
 
@@ -176,18 +200,19 @@ def checksum(path: Path) -> int:
     return int(crc)
 
 
-def swap_in(path: Path, content: bytes | memoryview) -> None:
+def swap_in(path: Path, content: bytes | Iterable[np.ndarray], past_cache: bool = False) -> None:
     """Give a file new content by one rename: after a crash it is the old or the new one, whole.
+
+    content : all of it, or its pieces one after the other.
 
     The name is durable once `sync_folder` was called for the folder.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
     try:
-        with partial.open("wb", buffering=0) as file:
-            remaining = memoryview(content)
-            while remaining:  # one write takes at most 2 GiB on Linux
-                remaining = remaining[file.write(remaining) :]
-            os.fsync(file.fileno())  # before the rename, or a crash may leave an empty file
+        with DirectFile(partial, past_cache) as file:
+            for piece in [content] if isinstance(content, bytes) else content:
+                file.write(piece)
+        # DirectFile has synced it: a crash after the rename would else leave an empty file
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -27,11 +27,14 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore
 
+from tomodask.directfile import BUFFER_BYTES
 from tomodask.errors import FormatError, InputError, OutputExistsError
 from tomodask.ledger import remove_known, remove_ledgers
+from tomodask.pyramid import halve
 from tomodask.shards import (
     PARTIAL_NAME,
     PARTIAL_SUFFIX,
+    SHARDS_IN_FLIGHT,
     ShardEntry,
     remove_partials,
     swap_in,
@@ -42,6 +45,7 @@ from tomodask.shards import (
 FORMAT_VERSION = 1
 INNER = 128  # columns and rows of y in a chunk: a viewer fetches 2 MiB of 32 rows
 SHARD = 1024  # at most, in y and x: 128 MiB of 32 rows, few files and little to encode at once
+ENCODE_COPIES = 2  # Zarr lays a shard out chunk by chunk, then as one file
 COARSEST = 256  # halved until no axis is longer: enough for a first look at all of it
 
 COMPRESSORS = {
@@ -192,7 +196,8 @@ class Volume:
             _, ny, nx = self.spec.level_shape(level)
             rows = slice(first, first + len(slab))
             region = (slice(0, 1), slice(0, 1), rows, slice(0, ny), slice(0, nx))
-            written = write_shards(self.path / str(level), region, slab[np.newaxis, np.newaxis])
+            folder, values = self.path / str(level), slab[np.newaxis, np.newaxis]
+            written = write_shards(folder, region, values, past_cache=True)
             entries += [entry.below(str(level)) for entry in written]
         return entries
 
@@ -313,48 +318,20 @@ def remove_volume(path: Path | str) -> list[Path]:
     return sorted({*kept, *remove_known(path, lambda file: False)})
 
 
-def halve(volume: np.ndarray) -> np.ndarray:
-    """Mean of 2 x 2 x 2 voxels; at an odd end the last one counts twice, so nothing is lost.
-
-    Parameters
-    ----------
-    volume : (z, y, x) float32. NaN is left out of a mean; a mean of nothing but NaN is NaN.
-
-    Returns
-    -------
-    (z, y, x) float32 of half the size, rounded up. No voxel depends on which slab it came with.
-    """
-    nz, ny, nx = (-(-length // 2) for length in volume.shape)
-    halved = np.empty((nz, ny, nx), np.float32)
-    for row in range(nz):
-        pair = volume[2 * row : 2 * row + 2]
-        halved[row] = _mean_of_pair(pair[0], pair[-1])
-    return halved
-
-
-def _mean_of_pair(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    total: np.ndarray
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs in one mean
-        total = _sum_of_four(upper + lower)
-        if not np.isnan(total).any():
-            total /= 8
-            return total
-        here, below = np.isnan(upper), np.isnan(lower)
-        total = _sum_of_four(np.where(here, 0, upper) + np.where(below, 0, lower))
-        count = _sum_of_four((~here).astype(np.float32) + ~below)
-        return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
-
-
-def _sum_of_four(image: np.ndarray) -> np.ndarray:
-    return _sum_of_two(_sum_of_two(image).T).T
-
-
-def _sum_of_two(image: np.ndarray) -> np.ndarray:
-    total = image[0::2].copy(order="K")  # keeps a transposed image's order in memory: fast
-    pairs = len(image) // 2
-    total[:pairs] += image[1::2]
-    total[pairs:] *= 2
-    return total
+def write_bytes(spec: VolumeSpec, rows: int) -> int:
+    """Memory that `Volume.write` takes beside a slab of so many rows."""
+    _, ny, nx = spec.shape
+    itemsize = np.dtype(np.float32).itemsize
+    halved = sum(
+        math.prod(spec.level_shape(level)[1:]) * -(-rows >> level) * itemsize
+        for level in range(1, min(3, spec.num_levels))  # a level and the one it is made of
+    )
+    shard = math.prod(spec.shard_shape(0)) * itemsize
+    chunk = math.prod(spec.chunk_shape(0)) * itemsize
+    # where there is something to compress Zarr does it: chunk by chunk, then as one file
+    is_plain = spec.compression == "none"
+    encoding = chunk + BUFFER_BYTES if is_plain else ENCODE_COPIES * shard
+    return halved + 3 * ny * nx * itemsize + SHARDS_IN_FLIGHT * encoding
 
 
 def _even_part(length: int, most: int) -> int:

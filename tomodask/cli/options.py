@@ -146,6 +146,9 @@ Dashboard = Annotated[
 Overwrite = Annotated[
     bool, _option("--overwrite", panel=RUN, text="Replace what another recipe made here.")
 ]
+Profile = Annotated[
+    bool, _option("--profile", panel=RUN, text="Tell, and keep beside OUTPUT, where the time went.")
+]
 
 
 def layer_of_flags(flags: Mapping[str, Any]) -> Layer:

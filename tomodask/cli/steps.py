@@ -125,12 +125,13 @@ def reconstruct(
     scheduler: o.Scheduler = None,
     dashboard: o.Dashboard = False,
     overwrite: o.Overwrite = False,
+    profile: o.Profile = False,
     json: o.Json = False,
 ) -> None:
     """Reconstruct a scan into an OME-Zarr volume; the same command goes on after a kill."""
     flags = {k: v for k, v in locals().items() if k not in ("json", "overrides")}
     recipe, _ = o.recipe_from(flags, overrides)
-    _run(recipe, json)
+    _run(recipe, json, profile)
 
 
 def run(
@@ -145,6 +146,7 @@ def run(
     scheduler: o.Scheduler = None,
     dashboard: o.Dashboard = False,
     overwrite: o.Overwrite = False,
+    profile: o.Profile = False,
     json: o.Json = False,
 ) -> None:
     """Run all steps of a recipe; key=value and flags go before what it says."""
@@ -153,14 +155,15 @@ def run(
     if explain:
         _explain(resolved, origins, json)
     else:
-        _run(resolved, json)
+        _run(resolved, json, profile)
 
 
-def _run(recipe: Any, json: bool) -> None:
+def _run(recipe: Any, json: bool, profile: bool = False) -> None:
     from tomodask import pipeline
 
     with LiveLine(quiet=json) as line:
         result = pipeline.run(recipe, listener=line)
+    profiled = _profile(recipe, result) if profile else {}
     if json:
         stages = {name: _stage(progress) for name, progress in result.progress.items()}
         o.print_json(
@@ -170,6 +173,7 @@ def _run(recipe: Any, json: bool) -> None:
                 "center": result.center,
                 "center_confident": result.center_estimate and result.center_estimate.confident,
                 "stages": stages,
+                **({"profile": profiled} if profile else {}),
             }
         )
         return
@@ -184,6 +188,19 @@ def _run(recipe: Any, json: bool) -> None:
         f'{result.volume}: xarray.open_dataset("{result.volume}", engine="tomodask"), or '
         f"`tomodask preview {result.volume}`"
     )
+    if profile:
+        from tomodask.cli.profile import print_profile
+
+        print_profile(console, profiled, profiled["path"])
+
+
+def _profile(recipe: Any, result: Any) -> dict[str, Any]:
+    """Where the time of a run went; kept beside the volume."""
+    from tomodask import profiling
+
+    limits = profiling.measure_limits(result.volume.resolve().parent)
+    profile = profiling.profile_of(result, next(iter(recipe.algorithm)), limits)
+    return {"path": str(profiling.write_profile(result.volume, profile)), **profile}
 
 
 def _stage(progress: Any) -> dict[str, Any]:

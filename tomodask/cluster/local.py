@@ -61,8 +61,10 @@ def available_memory() -> int:
 def size_workers(
     workers: int | None = None, threads: int | None = None, memory: int | None = None
 ) -> Workers:
-    """Fill in what was not given: one worker for every 4 cores and two at least, all cores used,
-    75 % of the memory. While one worker reads or writes, another computes.
+    """Fill in what was not given: one worker for every 4 cores, all cores used, 75 % of the memory.
+
+    A worker reads and writes while it computes (`stream`): a second one on 2 cores is no faster,
+    and takes the memory of its plans and sub-blocks once more.
 
     `memory` is bytes a worker.
 
@@ -72,7 +74,7 @@ def size_workers(
     MemoryBudgetError : `memory` is less than an idle worker takes.
     """
     cores = available_cores()
-    count = max(min(2, cores), cores // CORES_A_WORKER) if workers is None else workers
+    count = max(1, cores // CORES_A_WORKER) if workers is None else workers
     if count < 1 or (threads is not None and threads < 1):
         raise InputError(f"{count} workers with {threads} threads: give at least one of each")
     share = threads if threads is not None else max(1, cores // count)
@@ -139,10 +141,24 @@ def local_cluster(workers: Workers, dashboard: bool = False) -> Iterator[Client]
         yield client
 
 
+# Arrays of the same sizes are made and freed all the time. By default glibc gives large ones back
+# to the kernel, which clears each page anew: 1 to 15 ms of a core for the 20 MB that a slice of
+# 1024 x 1024 needs on its way, as much as its reconstruction. Kept, they cost nothing.
+KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",  # one heap for all threads: what one frees another uses
+    "MALLOC_MMAP_MAX_": "0",  # no array outside of it
+    "MALLOC_TRIM_THRESHOLD_": str(2**62),
+}
+
+
 def worker_environment(threads: int) -> dict[str, str]:
-    """Thread counts of the libraries in a worker; Dask's own default is one thread for each."""
+    """Thread counts of the libraries in a worker, and how it treats memory.
+
+    Dask's own defaults are one thread for each library, and to give memory back early.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {**dict.fromkeys(names, str(threads)), "OPENBLAS_NUM_THREADS": "1"}
+    counts = {**dict.fromkeys(names, str(threads)), "OPENBLAS_NUM_THREADS": "1"}
+    return counts | KEEP_FREED_MEMORY
 
 
 @contextlib.contextmanager

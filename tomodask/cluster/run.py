@@ -52,6 +52,7 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -68,6 +69,7 @@ class Progress:
     def add(self, report: Report) -> None:
         """Take a finished block's report in."""
         self.blocks_done += 1
+        self.reports.append(report)
         self.rows_done += int(report.get("rows", 0))
         self.bytes_read += int(report.get("bytes_read", 0))
         self.bytes_written += int(report.get("bytes_written", 0))

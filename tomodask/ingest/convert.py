@@ -34,9 +34,10 @@ from tomodask.errors import (
     OutputExistsError,
     UnfinishedError,
 )
+from tomodask.frames import missing_shards
 from tomodask.ingest.layout import Layout, Shape3, choose_layout, image_chunks, peak_bytes, task_id
 from tomodask.ingest.source import Frames, Source, turn_frames, turned_shape
-from tomodask.scan import FORMAT_VERSION, missing_shards, scan_metadata
+from tomodask.scan import FORMAT_VERSION, scan_metadata
 from tomodask.shards import ShardEntry, sync_folder, write_shards
 
 __all__ = [

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from tomodask import arrays
+
 RUN_PIXELS = 1 << 17  # views that are corrected together: half a megabyte, half of a core's cache
 OBJECT_BYTES = 1 << 18  # of a thread: its stack, its part of the allocator, slices and functions
 KNOWN_TYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "float32", "float64"))
@@ -62,7 +64,7 @@ def result_bytes(shape: tuple[int, ...], threads: int) -> int:
 def result_of(data: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     """Where a correction's result goes: `out`, or a new float32 array of the data's shape."""
     if out is None:
-        return np.empty(data.shape, dtype=np.float32)
+        return arrays.empty(data.shape)
     assert out.shape == data.shape, f"out of shape {out.shape} for data of {data.shape}"
     assert out.dtype == np.float32, f"out of {out.dtype}"
     assert out.flags.c_contiguous, "out is not contiguous"

@@ -24,6 +24,7 @@ from time import perf_counter
 import numpy as np
 import scipy.fft
 
+from tomodask import arrays
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
 from tomodask.projectors.lane_fft import fast_length, is_smooth
@@ -57,7 +58,7 @@ class FourierBackend:
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column), lengths in pixels."""
-        sinograms = np.empty((len(volume), self.angles.size, self.det_count), np.float32)
+        sinograms = arrays.empty((len(volume), self.angles.size, self.det_count))
         self.stage_seconds = {}
         for rows, length in self._batches():
             slices = np.ascontiguousarray(volume[rows])
@@ -78,7 +79,7 @@ class FourierBackend:
         return self._put_back(sinograms, row_filter)
 
     def _put_back(self, sinograms: np.ndarray, row_filter: RowFilter | None) -> np.ndarray:
-        volume = np.empty((self.centers.size, *self.shape_yx), np.float32)
+        volume = arrays.empty((self.centers.size, *self.shape_yx))
         self.stage_seconds = {}
         for rows, length in self._batches():
             part, centers, fused = sinograms[rows], self._lanes(rows), row_filter

@@ -80,7 +80,7 @@ class ReferenceBackend:
         num_angles: int, det_count: int, shape_yx: tuple[int, int], threads: int
     ) -> int:
         """Float64 temporaries of one view."""
-        return 8 * 8 * max(shape_yx[0] * shape_yx[1], max(shape_yx) * det_count)
+        return 8 * 9 * max(shape_yx[0] * shape_yx[1], max(shape_yx) * det_count)
 
     @staticmethod
     def row_bytes(num_angles: int, det_count: int, shape_yx: tuple[int, int]) -> int:

@@ -20,6 +20,9 @@ class Reconstructor(Protocol):
     def __call__(self, sinograms: np.ndarray, A: Projector) -> np.ndarray:
         """Sinograms (row, angle, column) -> volume (z, y, x) float32 in `A.geometry.value_unit`."""
 
+    def projector_columns(self, geometry: ParallelBeam) -> int:
+        """Detector columns of the widest projector it uses: A's own, or those of `A.widened`."""
+
     def row_bytes(self, geometry: ParallelBeam) -> int:
         """Working memory of each row, beside sinogram, slice and what the projector declares."""
 

@@ -74,6 +74,10 @@ class FBP:
             clear_outside(volume, radius)
         return volume
 
+    def projector_columns(self, geometry: ParallelBeam) -> int:
+        """Twice the detector's for a full turn, whose axis may lie near the edge."""
+        return geometry.det_count * (2 if is_full_turn(geometry.angles) else 1)
+
     def row_bytes(self, geometry: ParallelBeam) -> int:
         """The widened copy of a sinogram, where a full turn may need one."""
         wide = 4 * geometry.num_angles * 2 * geometry.det_count
