@@ -41,7 +41,7 @@ def task(scan: Path, output: Path, sub_rows: int, threads: int = 1, **correction
     plan = replace(_plan(recipe, Scan.open(scan), Workers(1, threads, 2**31)), block_rows=40)
     volume = create_volume(output, plan.spec, plan.attributes())
     job = replace(plan.job(output, volume.uuid), sub_rows=sub_rows)
-    (block,) = plan.blocks(job.ledger)
+    (block,) = plan.blocks(job.ledger.done())
     return BlockTask(job, block)
 
 

@@ -65,7 +65,7 @@ def beam(columns: int, views: int, rows: int, turn: float = np.pi, axis: float =
 
 
 def projector_case(backend: str) -> Measured:
-    """Both directions, one after the other, and the results of both."""
+    """A, then FBP, and the results of both. A projector each: FBP's plan may be another than A's."""
     columns, views, rows = BACKEND_SIZES.get(backend, USUAL_SIZE)
 
     def work(columns: int, views: int, rows: int) -> Callable[[], object]:
@@ -74,9 +74,9 @@ def projector_case(backend: str) -> Measured:
         sinograms = np.ones((views, rows, columns), np.float32).swapaxes(0, 1)
 
         def both() -> object:
-            A = make_projector(Box((0, 0, 0), volume.shape), geometry, backend, threads=THREADS)
-            y = A(volume)
-            x = FBP()(sinograms, A)
+            box = Box((0, 0, 0), volume.shape)
+            y = make_projector(box, geometry, backend, threads=THREADS)(volume)
+            x = FBP()(sinograms, make_projector(box, geometry, backend, threads=THREADS))
             return y, x
 
         return both
@@ -157,7 +157,7 @@ def stream_case(folder: Path, rows: int) -> Measured:
         )  # fmt: skip
         volume = create_volume(output, plan.spec, plan.attributes())
         job = plan.job(output, volume.uuid)
-        (block,) = plan.blocks(job.ledger)
+        (block,) = plan.blocks(job.ledger.done())
         return need.bytes(32), lambda: stream_block(BlockTask(job, block))
 
     work(32, 40, 8)[1]()

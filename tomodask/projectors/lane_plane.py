@@ -36,7 +36,7 @@ from tomodask.projectors.vectors import SAMPLE, aligned_empty
 from tomodask.threads import share
 
 VIEWS_AT_ONCE = 16  # of a thread's turn
-RUN_BYTES = 12
+PAGE_BYTES = 2 * 2**20  # a large page of memory: what is begun counts whole
 _NO_FADE = np.empty(0, np.float32)
 
 
@@ -59,7 +59,9 @@ class Sizes:
         return cls(num_angles * (n // 2) * SAMPLE, columns_floats(ky, nx), work)
 
     def bytes(self, threads: int) -> int:
-        return 4 * (self.lines + self.columns + threads * self.work)
+        """All buffers, and a fiftieth more for runs, factors and the ends of pages."""
+        buffers = 4 * (self.lines + self.columns + threads * self.work)
+        return buffers + buffers // 50 + PAGE_BYTES
 
 
 def grid_shape(shape_yx: tuple[int, int]) -> tuple[int, int]:
