@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import GREATEST_RMSE, edge_width, foam_slices, half_turn, rmse
+from accuracy import GREATEST_RMSE, edge_width, foam_slices, half_turn, rmse, truths
 from first_call import first_call_seconds
 from floor import GriddingSizes, beside_floors, stage_floors
 from machine import describe_machine, measure_limits
@@ -65,15 +65,17 @@ def bench_fbp(columns: int, options: argparse.Namespace, limits: dict[str, Any])
         name: prepare_peer(name, angles, columns, threads) for name in PEERS if name not in left_out
     }
     few = sinograms[:threads]
+    images = truths(discs[:threads], columns)
     quality = {
         name: {
-            "rmse": rmse(reconstruct(few), discs),
+            "rmse": rmse(reconstruct(few), images),
             "edge_width_pixels": edge_width(reconstruct, angles, columns),
         }
         for name, reconstruct in methods.items()
     }
     _refuse_wrong(quality, columns)
-    _refuse_wrong({"tomodask": {"rmse": rmse(ours(sinograms), discs)}}, columns)
+    last = rmse(ours(sinograms)[-1:], truths(discs[-1:], columns))
+    _refuse_wrong({"tomodask": {"rmse": last}}, columns)
     shares = {name: few if name == "astra" else sinograms for name in methods}
     cases = {name: partial(methods[name], shares[name]) for name in methods}
     seconds = {
