@@ -47,16 +47,12 @@ def resident(field: str) -> int:
 
 
 def get_ready(threads: int) -> int:
-    """Compile the projector on a tiny slice; the bytes that an idle worker has."""
+    """Compile the projector on a tiny slice, and let the peak begin; an idle worker's bytes."""
     beam = ParallelBeam(np.linspace(0, 3, 40), 2, 32, center_of_rotation=15.5)
     FBP()(np.zeros((2, 40, 32)), make_projector(Box((0, 0, 0), (2, 32, 32)), beam, threads=threads))
-    return resident("VmRSS")
-
-
-def begin_peak() -> None:
-    """Let the peak begin at what is resident now, without what arrays have left behind."""
     arrays.forget()
     Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
 
 
 def peak_of(
@@ -64,7 +60,6 @@ def peak_of(
 ) -> int:
     """Bytes at the peak of a worker over its idle ones, for a reconstruction of so many rows."""
     (idle,) = client.run(get_ready, threads).values()
-    client.run(begin_peak)
     cluster = {"threads": threads, "memory": WORKER_BASE_BYTES + BUDGET}
     result = steps.reconstruct(
         scan, output, client=client, center=center, rows=f"0:{rows}", cluster=cluster
