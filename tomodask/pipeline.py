@@ -47,7 +47,7 @@ from tomodask.ledger import Ledger
 from tomodask.plan import need_of_blocks
 from tomodask.preprocess import Correction, apply_corrections
 from tomodask.projections import Projections
-from tomodask.projectors import make_projector
+from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import describe_geometry, differing_keys, versions
 from tomodask.recipe import Recipe, run_hash
 from tomodask.reconstruct import Reconstructor
@@ -277,6 +277,7 @@ def reconstruct(
         job = plan.job(output, volume.uuid)
         tasks = [BlockTask(job, block) for block in _blocks_left(plan, job, volume)]
         if tasks:
+            prepare_backend(recipe.backend)
             progress["reconstruct"] = run_blocks(
                 force.client, stream_block, tasks, stage="reconstruct", listener=listener
             )

@@ -67,6 +67,15 @@ class FilteringBackend(Protocol):
     def filtered_adjoint(self, sinograms: np.ndarray, row_filter: RowFilter) -> np.ndarray: ...
 
 
+@runtime_checkable
+class CompiledBackend(Protocol):
+    """A backend whose inner loops are compiled when they are used first on a machine."""
+
+    @staticmethod
+    def prepare() -> float:
+        """Compile what is not there yet, once a process; the seconds it took."""
+
+
 class Projector:
     """A(x) projects a volume, A.T(y) back-projects sinograms: line integrals and their adjoint.
 
@@ -179,6 +188,13 @@ def load_backend(name: str) -> type[Backend]:
             f"the backend {name!r} needs the package {package}, which is not installed: "
             f"pip install {source}"
         ) from error
+
+
+def prepare_backend(name: str) -> None:
+    """Have a backend compile what it needs, before workers start that would each do so."""
+    kind = load_backend(name)
+    if isinstance(kind, CompiledBackend):
+        kind.prepare()
 
 
 def make_projector(

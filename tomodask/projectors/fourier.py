@@ -46,7 +46,7 @@ class FourierBackend:
     """
 
     def __init__(self, shape_yx: tuple[int, int], geometry: ParallelBeam, threads: int = 1) -> None:
-        compile_kernels()
+        self.prepare()
         self.shape_yx = shape_yx
         self.angles = geometry.angles
         self.shifts = geometry.shifts()
@@ -55,6 +55,11 @@ class FourierBackend:
         self.centers = row_centers(geometry)
         self.stage_seconds: dict[str, float] = {}
         self._planes: dict[int, Plane] = {}  # by length, for FBP's lines are longer than A.T's
+
+    @staticmethod
+    def prepare() -> float:
+        """Load all kernels, and compile those that this machine has not compiled yet."""
+        return compile_kernels()
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column), lengths in pixels."""
