@@ -68,7 +68,8 @@ class _Pool:
             piece = None if best is None else self._free.pop(best)[0]
             self.forget(FORGET_AFTER)
         if piece is None:
-            piece = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+            length = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+            piece = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: fewer pages to clear and to look up
                 with suppress(OSError):  # a kernel without them
                     piece.madvise(mmap.MADV_HUGEPAGE)

@@ -172,7 +172,9 @@ class VolumeOptions(_Section):
 class ClusterOptions(_Section):
     """Where it runs; never changes a byte of the result."""
 
-    workers: int | None = Field(None, ge=1, description="worker processes; null: one for 4 cores")
+    workers: int | None = Field(
+        None, ge=1, description="worker processes; null: one for 4 cores, two at least"
+    )
     threads: int | None = Field(None, ge=1, description="threads of a worker; null: all cores")
     memory: Bytes = Field(None, description="memory of a worker, such as 8GB; null: 75 % of free")
     scheduler: str | None = Field(None, description="address of a Dask scheduler that runs already")

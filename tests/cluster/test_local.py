@@ -52,7 +52,7 @@ def test_all_cores_are_used_unless_told():
         assert size.threads == max(1, cores // workers)
     assert size_workers(1, 5).threads == 5
     default = size_workers()
-    assert default.count == max(1, cores // 4)
+    assert default.count == max(min(2, cores), cores // 4)
     assert default.count * default.memory <= available_memory()
 
 

@@ -65,7 +65,7 @@ def beam(columns: int, views: int, rows: int, turn: float = np.pi, axis: float =
 
 
 def projector_case(backend: str) -> Measured:
-    """A, then FBP, and the results of both. A projector each: FBP's plan may be another than A's."""
+    """A, then FBP, and the results of both; a projector each, as their plans may differ."""
     columns, views, rows = BACKEND_SIZES.get(backend, USUAL_SIZE)
 
     def work(columns: int, views: int, rows: int) -> Callable[[], object]:

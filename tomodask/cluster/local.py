@@ -61,10 +61,11 @@ def available_memory() -> int:
 def size_workers(
     workers: int | None = None, threads: int | None = None, memory: int | None = None
 ) -> Workers:
-    """Fill in what was not given: one worker for every 4 cores, all cores used, 75 % of the memory.
+    """Fill in what was not given: one worker for every 4 cores and two at least, all cores used,
+    75 % of the memory.
 
-    A worker reads and writes while it computes (`stream`): a second one on 2 cores is no faster,
-    and takes the memory of its plans and sub-blocks once more.
+    A worker reads and writes while it computes (`stream`), but not between its blocks: two on 2
+    cores reach 59 % of the projector's own speed, one with both reaches 54 %.
 
     `memory` is bytes a worker.
 
@@ -74,7 +75,7 @@ def size_workers(
     MemoryBudgetError : `memory` is less than an idle worker takes.
     """
     cores = available_cores()
-    count = max(1, cores // CORES_A_WORKER) if workers is None else workers
+    count = max(min(2, cores), cores // CORES_A_WORKER) if workers is None else workers
     if count < 1 or (threads is not None and threads < 1):
         raise InputError(f"{count} workers with {threads} threads: give at least one of each")
     share = threads if threads is not None else max(1, cores // count)

@@ -278,6 +278,16 @@ def spread_strip(lines, h, step_x, step_y, kx, runs, top, polynomials, strip):
             left -= LANES
 
 
+@kernel
+def next_strip(strip, kx, height):
+    """Move what was begun of the next strip to the top, and clear the rest."""
+    row = row_floats(kx)
+    for at in range(0, (WIDTH - 1) * row, LANES):
+        store(strip, at, load(strip, height * row + at))
+    for at in range((WIDTH - 1) * row, len(strip), LANES):
+        store(strip, at, splat(np.float32(0)))
+
+
 @inlined
 def _fetch_run(lines, h, runs, run):
     """Ask for a run's samples while the run before is worked on: they lie anywhere in memory."""

@@ -220,9 +220,7 @@ class Workspace:
                     strip, height, plane.ky, plane.kx, self.nx, plane.factors_x, plane.fft_x, rest,
                     self.columns, start,
                 )  # fmt: skip
-            carried = (grid.WIDTH - 1) * row  # begun rows of the next strip
-            strip[:carried] = strip[height * row : height * row + carried].copy()
-            strip[carried:] = 0
+            grid.next_strip(strip, plane.kx, height)
 
     def _read_group(self, group: int, buffer: np.ndarray) -> None:
         """The transpose: transform a group's rows, strip by strip, and read the samples off."""
