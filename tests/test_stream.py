@@ -83,6 +83,7 @@ class Fails:
 
     calls: ClassVar[list[int]] = []
     mixes_angles: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
 
     def halo(self, geometry) -> int:
         return 0
@@ -90,7 +91,7 @@ class Fails:
     def working_bytes(self, shape, *_) -> int:
         return 0
 
-    def __call__(self, block, threads: int = 1):
+    def __call__(self, block, threads: int = 1, out=None):
         self.calls.append(block.geometry.row_start)
         if len(self.calls) == 2:
             raise ValueError("the correction failed")
