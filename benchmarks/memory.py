@@ -36,6 +36,7 @@ from tomodask.projectors import make_projector
 from tomodask.reconstruct import FBP
 
 BUDGET = 256 * 2**20
+LEVELS = 3  # at any height: a higher volume would have a larger pyramid
 
 
 def resident(field: str) -> int:
@@ -62,8 +63,9 @@ def peak_of(
     (idle,) = client.run(get_ready, threads).values()
     cluster = {"threads": threads, "memory": WORKER_BASE_BYTES + BUDGET}
     result = steps.reconstruct(
-        scan, output, client=client, center=center, rows=f"0:{rows}", cluster=cluster
-    )
+        scan, output, client=client, center=center, rows=f"0:{rows}", cluster=cluster,
+        volume={"levels": LEVELS},
+    )  # fmt: skip
     assert result.progress["reconstruct"].rows_done == rows
     (peak,) = client.run(resident, "VmHWM").values()
     shutil.rmtree(output)

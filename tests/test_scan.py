@@ -129,15 +129,23 @@ def test_opening_reads_what_is_known_and_no_frame(store, monkeypatch):
 def _count_reads(monkeypatch):
     """All reads from stores from now on: (path of the file, byte range)."""
     log = []
-    get, pread = LocalStore.get, os.pread
+    get, pread, preadv = LocalStore.get, os.pread, os.preadv
 
-    def counted_pread(descriptor, length, offset):
+    def count(descriptor, length, offset):
         path = os.readlink(f"/proc/self/fd/{descriptor}")
         is_index = offset + length == os.stat(path).st_size
         log.append((path, "index" if is_index else RangeByteRequest(offset, offset + length)))
+
+    def counted_pread(descriptor, length, offset):
+        count(descriptor, length, offset)
         return pread(descriptor, length, offset)
 
+    def counted_preadv(descriptor, buffers, offset):
+        count(descriptor, sum(buffer.nbytes for buffer in buffers), offset)
+        return preadv(descriptor, buffers, offset)
+
     monkeypatch.setattr(os, "pread", counted_pread)
+    monkeypatch.setattr(os, "preadv", counted_preadv)
 
     async def counted(self, key, prototype=None, byte_range=None):
         log.append((f"{self.root}/{key}", byte_range))

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-LARGE_BYTES = 2**20  # smaller arrays are NumPy's own
+LARGE_BYTES = 2**17  # smaller arrays are NumPy's own
 WASTE = 1.25  # a piece up to so many times as large as an array serves for it
-FORGET_AFTER = 64  # arrays made since a piece was last in use: then it goes back to the system
+FORGET_AFTER = 1024  # arrays made since a piece was last in use: then it goes back to the system
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tomodask import arrays
+
 
 def halve(volume: np.ndarray) -> np.ndarray:
     """Mean of 2 x 2 x 2 voxels; at an odd end the last one counts twice, so nothing is lost.
@@ -17,33 +19,36 @@ def halve(volume: np.ndarray) -> np.ndarray:
     (z, y, x) float32 of half the size, rounded up. No voxel depends on which slab it came with.
     """
     nz, ny, nx = (-(-length // 2) for length in volume.shape)
-    halved = np.empty((nz, ny, nx), np.float32)
-    for row in range(nz):
-        pair = volume[2 * row : 2 * row + 2]
-        halved[row] = _mean_of_pair(pair[0], pair[-1])
+    halved = arrays.empty((nz, ny, nx))
+    both, rows = arrays.empty(volume.shape[1:]), arrays.empty((ny, volume.shape[2]))
+    for index, mean in enumerate(halved):
+        pair = volume[2 * index : 2 * index + 2]
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs in one mean
+            np.add(pair[0], pair[-1], out=both)
+            _sum_of_four(both, rows, mean)
+            if np.isnan(mean).any():
+                _mean_of_known(pair[0], pair[-1], rows, mean)
+            else:
+                mean /= 8
     return halved
 
 
-def _mean_of_pair(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    total: np.ndarray
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs in one mean
-        total = _sum_of_four(upper + lower)
-        if not np.isnan(total).any():
-            total /= 8
-            return total
-        here, below = np.isnan(upper), np.isnan(lower)
-        total = _sum_of_four(np.where(here, 0, upper) + np.where(below, 0, lower))
-        count = _sum_of_four((~here).astype(np.float32) + ~below)
-        return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
+def _mean_of_known(upper: np.ndarray, lower: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    here, below = np.isnan(upper), np.isnan(lower)
+    count = np.empty_like(out)
+    _sum_of_four((~here).astype(np.float32) + ~below, rows, count)
+    _sum_of_four(np.where(here, 0, upper) + np.where(below, 0, lower), rows, out)
+    out /= np.maximum(count, 1)
+    out[count == 0] = np.nan
 
 
-def _sum_of_four(image: np.ndarray) -> np.ndarray:
-    return _sum_of_two(_sum_of_two(image).T).T
+def _sum_of_four(image: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """Sums of 2 x 2 pixels, by way of the sums of 2 x 1 in `rows`."""
+    _sum_of_two(image, rows)
+    _sum_of_two(rows.T, out.T)
 
 
-def _sum_of_two(image: np.ndarray) -> np.ndarray:
-    total = image[0::2].copy(order="K")  # keeps a transposed image's order in memory: fast
+def _sum_of_two(image: np.ndarray, out: np.ndarray) -> None:
     pairs = len(image) // 2
-    total[:pairs] += image[1::2]
-    total[pairs:] *= 2
-    return total
+    np.add(image[0 : 2 * pairs : 2], image[1::2], out=out[:pairs])
+    np.multiply(image[2 * pairs :], 2, out=out[pairs:])

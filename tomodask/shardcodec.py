@@ -27,6 +27,7 @@ from numcodecs import blosc
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.metadata import ArrayV3Metadata
 
+from tomodask import arrays
 from tomodask.errors import FormatError
 
 Index = tuple[int, ...]
@@ -103,7 +104,7 @@ class ShardLayout:
         """
         grid = self.grid
         index = np.full((*grid, 2), _ABSENT, _INDEX_DTYPE)
-        piece, offset = np.empty(self.chunk, self.dtype), 0
+        piece, offset = arrays.empty(self.chunk, self.dtype), 0
         for place in morton_order(grid):
             start = [i * c for i, c in zip(place, self.chunk, strict=True)]
             window = tuple(slice(s, s + c) for s, c in zip(start, self.chunk, strict=True))
@@ -176,7 +177,7 @@ class ShardLayout:
         top = place[1] * self.shard[1]
         first, last = max(rows.start, top), min(rows.stop, top + self.shard[1])
         chunk_of = frames[chosen] % self.shard[0] // chunk_frames
-        scratch = np.empty(self.chunk, self.dtype)
+        scratch = arrays.empty(self.chunk, self.dtype)
         for i in np.unique(chunk_of).tolist():
             wanted = chosen[chunk_of == i]
             within, wanted_run = _run(frames[wanted] % chunk_frames), _run(wanted)
@@ -198,6 +199,7 @@ class ShardFile:
 
     def __init__(self, path: Path, layout: ShardLayout) -> None:
         self._path, self._layout, self._descriptor = path, layout, -1
+        self._content = arrays.empty(layout.chunk_bytes + 2 * BLOSC_HEADER, np.uint8)
         self._index = np.full((*layout.grid, 2), _ABSENT, _INDEX_DTYPE)
 
     def __enter__(self) -> Self:
@@ -234,7 +236,7 @@ class ShardFile:
         if offset == _ABSENT:
             out[...] = self._layout.fill_value
             return
-        content = os.pread(self._descriptor, int(length), int(offset))
+        content = self._read(int(length), int(offset))
         expected = self._layout.chunk_bytes
         size = _decoded_bytes(content) if self._layout.is_compressed else len(content)
         if len(content) != length or size != expected:
@@ -243,12 +245,19 @@ class ShardFile:
                 "expected: ingest the scan again, or restore the file"
             )
         if not self._layout.is_compressed:
-            out.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
+            out.reshape(-1).view(np.uint8)[:] = content
             return
         try:
             blosc.decompress(content, out)
         except RuntimeError as error:
             raise FormatError(f"{self._path}: inner chunk {place} is damaged: {error}") from error
+
+    def _read(self, length: int, offset: int) -> np.ndarray:
+        """Bytes of the file, as many as there are; good until the next call."""
+        if length > self._content.size:  # no chunk of ours: its index is wrong
+            return np.empty(0, np.uint8)
+        got = os.preadv(self._descriptor, [self._content[:length].data], offset)
+        return self._content[:got]
 
 
 def morton_order(grid: Index) -> list[Index]:
@@ -273,11 +282,12 @@ def _with_checksum(content: bytes) -> bytes:
     return content + int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _decoded_bytes(content: bytes) -> int:
+def _decoded_bytes(content: np.ndarray) -> int:
     """What a Blosc chunk's header says of its size; 0 for one that is too short to have one."""
     if len(content) < BLOSC_HEADER:
         return 0
-    size, _, stored = struct.unpack_from("<III", content, 4)  # after versions, flags, item size
+    # after versions, flags, item size
+    size, _, stored = struct.unpack_from("<III", content.data, 4)
     return int(size) if stored == len(content) else 0
 
 

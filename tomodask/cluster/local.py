@@ -14,6 +14,7 @@ import psutil
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
+from tomodask import arrays
 from tomodask.cluster.connection import quiet_logs, scheduler_needed
 from tomodask.errors import InputError, MemoryBudgetError
 
@@ -142,13 +143,13 @@ def local_cluster(workers: Workers, dashboard: bool = False) -> Iterator[Client]
         yield client
 
 
-# Arrays of the same sizes are made and freed all the time. By default glibc gives large ones back
-# to the kernel, which clears each page anew: 1 to 15 ms of a core for the 20 MB that a slice of
-# 1024 x 1024 needs on its way, as much as its reconstruction. Kept, they cost nothing.
+# Large arrays are made of memory that is used again (`arrays`); what is left is small, and glibc is
+# to keep it: given back to the kernel, each page would be cleared anew. Something large in the heap
+# would break it into pieces: 4 to 8 MB more after a thousand rows than after the first hundred.
 KEEP_FREED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",  # one heap for all threads: what one frees another uses
-    "MALLOC_MMAP_MAX_": "0",  # no array outside of it
-    "MALLOC_TRIM_THRESHOLD_": str(2**62),
+    "MALLOC_MMAP_THRESHOLD_": str(arrays.LARGE_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(32 * arrays.LARGE_BYTES),
 }
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from tomodask import arrays
 from tomodask.errors import FlatfieldError, RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
@@ -139,7 +140,7 @@ class Flatfield:
             num_sets = int(set_of.max()) + 1
             set_times = [flat_times[set_of == number].mean() for number in range(num_sets)]
             positions = np.interp(times, set_times, np.arange(num_sets))
-        beams = np.empty((int(set_of.max()) + 1, *dark.shape), dtype=np.float32)
+        beams = arrays.empty((int(set_of.max()) + 1, *dark.shape), dtype=np.float32)
         for number, beam in enumerate(beams):
             flat = self._average(block.flats, np.flatnonzero(set_of == number))
             check_brighter(flat, dark)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from tomodask import arrays
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
@@ -76,7 +77,7 @@ class Outliers:
         def clean(number: int) -> None:
             run = runs[number]
             lines = Lines.of(block.data[run])
-            scratch = [np.empty(made, dtype=np.float32) for made in self._scratch(result.shape)]
+            scratch = [arrays.empty(made, dtype=np.float32) for made in self._scratch(result.shape)]
             found[number] = kernels.median.replace_outliers(
                 lines.stretch, lines.view_step, lines.row_step, self.size, np.array(signs),
                 threshold, gain, NOISE_SIGMAS, *scratch, result[run],
