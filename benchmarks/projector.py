@@ -24,7 +24,7 @@ from timing import rate, ratio, take_turns
 
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.projectors import make_projector
-from tomodask.projectors.fourier import line_length
+from tomodask.projectors.lines import line_length
 
 QUESTION = "A and A.T, slices a second, against FINUFFT at equal error on the same cores"
 ORACLE_TOLERANCE = 1e-9

@@ -2,16 +2,14 @@
 
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from math import hypot
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.projectors import Projector, make_projector
-from tomodask.projectors.finufft import MARGIN, _last_lines, line_length
+from tomodask.projectors.finufft import _last_lines
+from tomodask.projectors.lines import line_length
 from tomodask.reconstruct import FBP
 
 
@@ -49,22 +47,6 @@ def test_a_gaussian_is_projected_exactly() -> None:
     exact = np.sqrt(2 * np.pi) * sigma * np.exp(-(s**2) / (2 * sigma**2))
     found = fourier(angles, (47, 48), 46, center)(image[None])[0]
     assert np.abs(found - exact).max() < 3e-4 * exact.max()
-
-
-@given(
-    det_count=st.integers(2, 3000),
-    ny=st.integers(1, 3000),
-    nx=st.integers(1, 3000),
-    place=st.floats(-0.5, 1.5),
-)
-def test_periodic_images_of_the_slice_miss_the_detector(
-    det_count: int, ny: int, nx: int, place: float
-) -> None:
-    center = place * det_count
-    n, radius = line_length(det_count, (ny, nx), center), hypot(ny - 1, nx - 1) / 2
-    assert n >= det_count
-    assert center - radius + n >= det_count - 1 + MARGIN
-    assert center + radius - n <= -MARGIN
 
 
 def test_new_plans_give_the_same_bytes(rng: np.random.Generator) -> None:

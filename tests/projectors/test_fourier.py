@@ -5,20 +5,18 @@ import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from math import hypot
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
 from tomodask.errors import GeometryError
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.projectors import Projector, make_projector
-from tomodask.projectors.fourier import MARGIN, FourierBackend, _last_plane, line_length
+from tomodask.projectors.fourier import FourierBackend, _last_plane
 from tomodask.projectors.lane_grid import GROUP_STRIPS, STRIP_ROWS
 from tomodask.projectors.lane_plane import grid_shape
+from tomodask.projectors.lines import line_length
 from tomodask.projectors.vectors import LANES
 from tomodask.reconstruct import FBP
 from tomodask.reconstruct.filters import filter_response
@@ -122,23 +120,6 @@ def test_threads_that_share_a_grid_give_the_same_bytes(rng: np.random.Generator)
     assert FBP()(y, three).tobytes() == volume.tobytes()
     assert three(volume).tobytes() == one(volume).tobytes()
     assert norm_of_difference(one.T(y), projector(shape, 220, 107.3, backend="finufft").T(y)) < 0.1
-
-
-@given(
-    det_count=st.integers(2, 3000),
-    ny=st.integers(1, 3000),
-    nx=st.integers(1, 3000),
-    place=st.floats(-0.5, 1.5),
-    shift=st.floats(0, 20),
-)
-def test_periodic_images_of_the_slice_miss_the_detector(
-    det_count: int, ny: int, nx: int, place: float, shift: float
-) -> None:
-    center = place * det_count
-    n, radius = line_length(det_count, (ny, nx), center, shift), hypot(ny - 1, nx - 1) / 2
-    assert n >= max(4, det_count)
-    assert center - shift - radius + n >= det_count - 1 + MARGIN
-    assert center + shift + radius - n <= -MARGIN
 
 
 def test_a_slice_too_large_for_the_filter_is_filtered_before(rng: np.random.Generator) -> None:

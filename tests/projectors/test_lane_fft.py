@@ -9,7 +9,6 @@ from tomodask.projectors.lane_fft import (
     INVERSE,
     START,
     STEP,
-    fast_length,
     fft_line,
     line_fft,
     work_samples,
@@ -70,13 +69,3 @@ def test_a_lane_knows_nothing_of_the_others() -> None:
     fft_line(x, START, STEP, y, work, line_fft(n).arguments, FORWARD)
     assert y.reshape(-1, LANES)[:, 1].tobytes() == alone
     assert np.isfinite(y.reshape(-1, LANES)[:, np.arange(LANES) != 4]).all()
-
-
-@given(least=st.integers(1, 20000))
-def test_fast_lengths_are_even_and_a_little_longer(least: int) -> None:
-    n = fast_length(least)
-    assert n % 2 == 0
-    assert least <= n <= max(2, 1.15 * least + 2)
-    plan = line_fft(n)
-    assert plan.n1 * plan.n2 == n
-    assert np.prod(plan.radices) == n

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from math import ceil, hypot
+from math import ceil
 from threading import Lock
 
 import finufft
@@ -21,12 +21,11 @@ import scipy.fft
 
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
+from tomodask.projectors.lines import line_length
 from tomodask.projectors.rowfilter import VIEWS_AT_ONCE, RowFilter, view_runs
 
 TOLERANCE = 1e-4  # of FINUFFT; 1e-3 is a tenth faster; float32 places allow 3e-4 at 4096 columns
 UPSAMPLING = 1.25  # of its grid; its default, 2, takes twice as long for the same tolerance
-LENGTH_STEPS = 16  # lengths grow by this part of the columns: most rows share one length
-MARGIN = 2  # columns between the slice and its periodic images
 
 
 class FinufftBackend:
@@ -134,20 +133,6 @@ class FinufftBackend:
     def row_bytes(num_angles: int, det_count: int, shape_yx: tuple[int, int]) -> int:
         """Nothing grows with the rows."""
         return 0
-
-
-def line_length(
-    det_count: int, shape_yx: tuple[int, int], center: float, shift: float = 0.0
-) -> int:
-    """Samples n of a line: views repeat after n columns, which must miss slice and detector.
-
-    Depends on the row's own centre alone, so that a row's bytes do too. shift : the largest of any
-    view.
-    """
-    radius = hypot(shape_yx[0] - 1, shape_yx[1] - 1) / 2
-    reach = max(det_count, max(center, det_count - 1 - center) + radius + shift + MARGIN)
-    step = ceil(det_count / LENGTH_STEPS)
-    return int(scipy.fft.next_fast_len(ceil(reach / step) * step, real=True))
 
 
 class _Lines:

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from math import ceil, hypot
 from pathlib import Path
 from time import perf_counter
 
@@ -27,16 +26,14 @@ import scipy.fft
 from tomodask import arrays
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
-from tomodask.projectors.lane_fft import fast_length, is_smooth
 from tomodask.projectors.lane_plane import Plane, Rows, Sizes
+from tomodask.projectors.lines import is_smooth, line_length
 from tomodask.projectors.rowfilter import RowFilter
 from tomodask.projectors.vectors import LANES
 
 log = logging.getLogger(__name__)
 
 TOLD_SECONDS = 2.0  # kernels that are only read from the disk take a tenth of it
-LENGTH_STEPS = 16  # lengths grow by this part of the columns: most rows share one length
-MARGIN = 2  # columns between the slice and its periodic images
 
 
 class FourierBackend:
@@ -139,20 +136,6 @@ class FourierBackend:
 def _can_be_fused(row_filter: RowFilter, length: int) -> bool:
     """Whether lines may be as long as the filter: slices may need longer ones."""
     return row_filter.length >= length and is_smooth(row_filter.length // 2)
-
-
-def line_length(
-    det_count: int, shape_yx: tuple[int, int], center: float, shift: float = 0.0
-) -> int:
-    """Columns n of a line: views repeat after n columns, which must miss slice and detector.
-
-    Depends on the row's own centre alone, so that a row's bytes do too. shift : the largest of any
-    view.
-    """
-    radius = hypot(shape_yx[0] - 1, shape_yx[1] - 1) / 2
-    reach = max(det_count, max(center, det_count - 1 - center) + radius + shift + MARGIN)
-    step = ceil(det_count / LENGTH_STEPS)
-    return fast_length(ceil(reach / step) * step)
 
 
 @lru_cache(maxsize=1)

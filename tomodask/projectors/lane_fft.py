@@ -94,22 +94,6 @@ def work_samples(n: int) -> int:
     return plan.n1 * (plan.n2 + 1) + 2 * max(plan.n1, plan.n2)
 
 
-def fast_length(least: int) -> int:
-    """The smallest even product of 2, 3 and 5 that is at least `least` and factors evenly."""
-    n = max(2, least + least % 2)
-    while not is_smooth(n):
-        n += 2
-    return n
-
-
-def is_smooth(n: int) -> bool:
-    """Whether n is a product of 2, 3 and 5, so that there is a plan for it."""
-    for prime in (2, 3, 5):
-        while n % prime == 0:
-            n //= prime
-    return n == 1
-
-
 def _inner_length(n: int) -> int:
     """The divisor of n next to its root; n itself where that is small."""
     if n <= SMALL:
@@ -375,7 +359,8 @@ def _ffts(
 def fft_line(x, i, d, y, work, plan, inverse):
     """n samples at i + d k of x -> the first n of y.
 
-    inverse : INVERSE for exp(+...), FORWARD for exp(-...). y : not x.
+    inverse : INVERSE for exp(+...), FORWARD for exp(-...).
+    y : not x, but where n2 > 1: then it may be the very samples that are transformed.
     work : `work_samples(n)` samples.
     """
     n1, n2, radices, split, twiddles, second, outer_twiddles = plan

@@ -61,19 +61,22 @@ def columns_floats(ky: int, nx: int) -> int:
 def strip_to_columns(strip, num_rows, ky, kx, nx, factors, plan, work, columns, first):
     """Transform the first rows of a strip; they are rows from `first` on of `columns`."""
     line, rest = work[: kx * SAMPLE], work[kx * SAMPLE :]
-    row = row_floats(kx)
+    row, in_place = row_floats(kx), plan[1] > 1
     for r in range(num_rows):
         for j in range(WIDTH):  # the grid is periodic
             if j < PAD:
                 _add_sample(strip, r * row + j * SAMPLE, r * row + (kx + j) * SAMPLE)
             else:
                 _add_sample(strip, r * row + (kx + j) * SAMPLE, r * row + j * SAMPLE)
-        fft_line(strip, r * row + PAD * SAMPLE, STEP, line, rest, plan, INVERSE)
+        i = r * row + PAD * SAMPLE
+        # into its own place, as the next cache holds no third copy of a long line
+        out = strip[i : i + kx * SAMPLE] if in_place else line
+        fft_line(strip, i, STEP, out, rest, plan, INVERSE)
         for i in range(nx):
             at, factor = (i - nx // 2) % kx * SAMPLE, splat(factors[i])
             o = _place(first + r, i, _num_rows(ky))
-            stream(columns, o, mul(factor, load(line, at)))
-            stream(columns, o + LANES, mul(factor, load(line, at + LANES)))
+            stream(columns, o, mul(factor, load(out, at)))
+            stream(columns, o + LANES, mul(factor, load(out, at + LANES)))
 
 
 @kernel

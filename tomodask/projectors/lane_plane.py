@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from tomodask.projectors import lane_grid as grid
-from tomodask.projectors.lane_fft import fast_length, line_fft, work_samples
+from tomodask.projectors.lane_fft import line_fft, work_samples
 from tomodask.projectors.lane_image import (
     COLUMNS_AT_ONCE,
     column_work,
@@ -31,6 +31,7 @@ from tomodask.projectors.lane_image import (
 )
 from tomodask.projectors.lane_real import real_twiddles
 from tomodask.projectors.lane_rows import lines_to_rows, row_work, rows_to_lines
+from tomodask.projectors.lines import fast_length
 from tomodask.projectors.rowfilter import RowFilter, edge_fade
 from tomodask.projectors.vectors import SAMPLE, aligned_empty
 from tomodask.threads import share
