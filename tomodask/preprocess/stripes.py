@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tomodask import arrays
 from tomodask.errors import RecipeError
 from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import kernels
@@ -77,34 +78,65 @@ class Scratch:
 
     keys: np.ndarray
     order: np.ndarray
+    strip: np.ndarray
     tile: np.ndarray
-    cells: np.ndarray
-    passes: np.ndarray
-    ends: np.ndarray
-    windows: np.ndarray
+    packed: np.ndarray
+    wide: np.ndarray
+    window: np.ndarray
     ring: np.ndarray
 
     @classmethod
     def of(cls, num_angles: int, columns: int, size: int) -> Scratch:
-        return cls(*(np.empty(*made) for made in _arrays(num_angles, columns, size)))
+        """In one piece of memory, each array on a line of the caches of its own."""
+        memory = arrays.empty(cls.bytes(num_angles, columns, size), np.uint8)
+        made, start = [], 0
+        for shape, dtype in _arrays(num_angles, columns, size):
+            number_of_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+            made.append(memory[start : start + number_of_bytes].view(dtype).reshape(shape))
+            start += _whole_lines(number_of_bytes)
+        return cls(*made)
 
     @staticmethod
     def bytes(num_angles: int, columns: int, size: int) -> int:
-        arrays = _arrays(num_angles, columns, size)
-        return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
+        return sum(
+            _whole_lines(math.prod(shape) * np.dtype(dtype).itemsize)
+            for shape, dtype in _arrays(num_angles, columns, size)
+        )
 
     def filter(self, sinogram: np.ndarray, result: np.ndarray, row: int) -> bool:
         """(angles, 1, columns) into a row of `result`; False where it is passed on as it is."""
         lines, ranks = Lines.of(sinogram), kernels.ranks
-        if not ranks.sort_columns(
-            lines.stretch, lines.view_step, self.tile, self.cells, self.keys, self.order,
-            self.passes, self.ends,
-        ):  # fmt: skip
+        if not self.sort(lines):
             ranks.copy_row(lines.stretch, lines.view_step, result, row)
             return False
-        ranks.smooth_ranks(self.keys, len(self.ring), self.windows, self.ring)
-        ranks.place_columns(self.keys, self.order, self.tile, result, row)
+        ranks.smooth_ranks(self.keys, len(self.ring), self.window, self.ring)
+        ranks.place_columns(self.keys, self.order, self.strip, self.tile, result, row)
         return True
+
+    def sort(self, lines: Lines) -> bool:
+        """Sort the columns of a row into `keys` and `order`; False where it has no order."""
+        ranks = kernels.ranks
+        columns, views = self.order.shape
+        view_bits = max(1, (views - 1).bit_length())
+        for begin in range(0, columns, ranks.BLOCK_COLUMNS):
+            keys = self.keys[begin : begin + ranks.BLOCK_COLUMNS]
+            order = self.order[begin : begin + ranks.BLOCK_COLUMNS]
+            packed, wide = self.packed[: len(keys)], self.wide[: len(keys)]
+            if not ranks.pack_columns(
+                lines.stretch, lines.view_step, begin, view_bits, self.strip, self.tile, packed
+            ):
+                return False
+            packed.sort()  # by NumPy, which has vectors for it
+            if not ranks.unpack_columns(self.tile, packed, view_bits, keys, order):
+                ranks.pack_exactly(self.tile, wide)
+                wide.sort()
+                ranks.unpack_exactly(wide, keys, order)
+        return True
+
+
+def _whole_lines(number_of_bytes: int) -> int:
+    """Rounded up to lines of the caches: a vector that lies across two of them costs twice."""
+    return -(-number_of_bytes // 64) * 64
 
 
 def _arrays(
@@ -115,12 +147,12 @@ def _arrays(
     view: type[np.generic] = np.uint16 if num_angles <= 1 << 16 else np.uint32
     odd_lines = 16 * (num_angles // 16 + 1 | 1)  # 64 B each: no power of two, which is slow
     return (
-        ((columns, num_angles), np.int32),
+        ((columns, odd_lines), np.int32),
         ((columns, num_angles), view),
+        ((ranks.SQUARE, ranks.BLOCK_COLUMNS), np.int32),
         ((ranks.BLOCK_COLUMNS, odd_lines), np.int32),
-        ((num_angles,), np.uint32),
-        ((2, num_angles), view),
-        ((1 << ranks.DIGIT_BITS,), np.uint32),
-        ((2, (3 * math.ceil(size / 3) + 2) * ranks.LANES), np.int32),
+        ((ranks.BLOCK_COLUMNS, num_angles), np.uint32),
+        ((ranks.BLOCK_COLUMNS, num_angles), np.uint64),
+        ((size + 2, ranks.LANES), np.int32),
         ((size, ranks.LANES), np.int32),
     )
