@@ -40,7 +40,7 @@ from tomodask.reconstruct import FBP
 QUESTION = "Milliseconds a row of each correction, beside the FBP of the same block"
 OPEN_BEAM, DARK = 20_000, 100  # counts
 ZINGERS = 1e-4  # share of the pixels
-KERNEL_PIXELS = (2, 4, 12)  # decay lengths of phase retrieval
+KERNEL_PIXELS = (2, 4, 12, 38)  # decay lengths of phase retrieval
 GREATEST_ERROR = 0.05  # of the attenuations, which reach 1: photon noise is 0.012 behind the foam
 
 Call = Callable[[], object]

@@ -30,7 +30,7 @@ NUM_ANGLES, DET_ROWS, DET_COUNT = 12, 90, 45
 EXAMPLES: dict[str, Correction] = {
     "outliers": Outliers(threshold=0.2, size=5, mode="both"),
     "flatfield": Flatfield(),
-    # l = 2.4 pixels: a margin of 16 of the 90 rows
+    # l = 2.4 pixels: a halo of 19 of the 90 rows
     "paganin": Paganin(delta_beta=50, energy_kev=20, distance_mm=23.5),
     "minus_log": MinusLog(),
     "stripes": Stripes(size=5),

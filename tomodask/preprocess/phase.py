@@ -19,11 +19,16 @@ from tomodask.projections import Projections
 from tomodask.threads import share
 
 LINES = 16  # rows that transforms see together, in vectors of at most so many
-BATCH_LINES = 64  # rows transformed in one call
-TAPS_AT_ONCE = 64  # frequencies whose taps are made at a time, in double precision
+BATCH_LINES = 64  # rows transformed in one call: in fewer, threads wait for the interpreter's lock
+LANES = 512  # numbers that a recursion goes over at a time, see kernels.decay
 WAVELENGTH_UM_KEV = 1.239841984e-3  # h c
 MARGIN_LENGTHS = 6  # exp(-6) = 0.25 % of the kernel lie beyond, see Paganin
 MIN_MARGIN = 8  # shorter kernels ring, as the detector's pixels cut off their spectrum
+LONG_MARGIN = 40  # from here on, larger tiles cost less than the halo that they add
+# The ringing's taps by the kernel's length, up to which they are taken: what they leave is less
+# than 0.2 % of the range of the transmissions, or what MIN_MARGIN of them leave.
+RINGING = ((2.0, 8), (4.0, 4), (math.inf, 2))
+MOST_TAPS = 8
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,12 @@ class Paganin:
     value by less than 0.5 % of the range of the transmissions. The detector's outermost pixels are
     repeated beyond its edges.
 
-    Along the columns that is done in frequency space, along the rows as a sum over those within the
-    margin, in one order: a row's result doesn't depend on the block that it came in. Where a block
-    ends short of the halo, the detector is taken to end.
+    Along the columns that is done in frequency space. Along the rows each frequency decays as
+    exp(-a |r|) with a = sqrt(1 / l^2 + k^2), which is a recursion down and one up, whatever the
+    length, and rings for a few rows, as the detector's pixels cut off its spectrum: those are taps.
+    The recursions go by tiles of rows at fixed places, over whole ones within the margin: a row's
+    result doesn't depend on the block that it came in. What lies beyond is taken to be as the
+    outermost of these rows. Where a block ends short of the halo, the detector is taken to end.
 
     Values that aren't finite are filled along their row while filtering, and are NaN afterwards.
 
@@ -85,28 +93,30 @@ class Paganin:
         return math.sqrt(area_um2) / geometry.pixel_size_um
 
     def margin(self, geometry: ParallelBeam) -> int:
-        """Rows and columns around a pixel that its filtering takes in; an even number."""
-        margin = max(MIN_MARGIN, math.ceil(MARGIN_LENGTHS * self.kernel_length(geometry)))
-        return margin + margin % 2
+        """Rows and columns around a pixel that its filtering takes in, at least."""
+        lengths = round(MARGIN_LENGTHS * self.kernel_length(geometry), 3)
+        return max(MIN_MARGIN, math.ceil(lengths))
 
     def halo(self, geometry: ParallelBeam) -> int:
-        """The margin."""
-        return self.margin(geometry)
+        """The margin in whole tiles, seen from the far end of a row's own tile."""
+        margin = self.margin(geometry)
+        return (tiles_within(margin) + 1) * tile_rows(margin) - 1
 
     def working_bytes(self, shape: tuple[int, int, int], threads: int = 1) -> int:
-        """The result, the taps and each thread's spectra, for a margin of at most the block's rows.
+        """The result, the factors and each thread's spectra, for a margin within the block's rows.
 
         Where the kernel is longer, a block of its halo alone has more rows.
         """
         num_angles, rows, columns = shape
-        margin = max(rows, 256)
-        frequencies = (columns + 2 * margin) // 2 + 64
-        taps = 8 * frequencies * (margin + 1 + TAPS_AT_ONCE)
-        spectra = 8 * frequencies * (2 * (rows + 2 * LINES) + 2 * min(BATCH_LINES, rows + LINES))
+        width, lines = columns + 2 * max(rows, 256) + 128, rows + 2 * LINES
+        factors = 4 * width * (4 + 8 * MOST_TAPS)  # while they are made
+        tiles = lines // tile_rows(0)
+        batch = min(BATCH_LINES, rows + LINES)
+        scratch = 4 * (width * (lines + 3 * batch) + LANES * (lines + 2 * tiles))
         return (
             result_bytes(shape, threads)
-            + taps
-            + min(threads, num_angles) * (spectra + 6 * rows * columns)
+            + factors
+            + min(threads, num_angles) * (scratch + 6 * rows * columns)
         )
 
     def __call__(
@@ -122,51 +132,70 @@ class Paganin:
         def retrieve(view: int) -> None:
             transmission = block.data[view]
             scratch = spare.pop() if spare else Scratch.of(kernel, block.geometry)
-            missing = ~np.isfinite(transmission)
-            if missing.any():
-                transmission = transmission.astype(np.float32)
-                RowGaps.of(missing).fill(transmission)
-            scratch.filter(transmission, result[view])
-            result[view][missing] = np.nan
+            finite = np.isfinite(transmission)
+            if finite.all():
+                scratch.filter(transmission, result[view])
+            else:
+                filled = transmission.astype(np.float32)
+                RowGaps.of(~finite).fill(filled)
+                scratch.filter(filled, result[view])
+                result[view][~finite] = np.nan
             spare.append(scratch)
 
         share(retrieve, len(result), threads)
         return block.replace(data=result)
 
 
+def tile_rows(margin: int) -> int:
+    """Rows of a tile, which divide LINES."""
+    return 4 if margin < LONG_MARGIN else 8
+
+
+def tiles_within(margin: int) -> int:
+    """Tiles that reach the margin, besides a row's own."""
+    return math.ceil(margin / tile_rows(margin))
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """1 / (1 + l^2 k^2): frequencies across the columns, taps along the rows.
+    """1 / (1 + l^2 k^2): frequencies across the columns, recursions and taps along the rows.
 
     margin : columns and rows that it reaches.
     width : columns with the margins, a length that transforms are fast for.
-    taps : (margin + 1, numbers) float32, weights by the rows' distance, the same for the real and
+    factors : (lines, numbers) float32, see `kernels.decay.filter_rows`, the same for the real and
         the imaginary part of a frequency; numbers is a multiple of 16, which makes lines of 64 B.
     """
 
     margin: int
     width: int
-    taps: np.ndarray
+    factors: np.ndarray
 
     @classmethod
     def of(cls, length: float, margin: int, columns: int) -> Kernel:
         width = fft.next_fast_len(columns + 2 * margin, real=True)
-        across = 2 * np.pi * np.fft.rfftfreq(width)
-        along = 2 * np.pi * np.fft.fftfreq(2 * margin + 1)
-        taps = aligned(margin + 1, 2 * len(across))
-        for start in range(0, len(across), TAPS_AT_ONCE):
-            few = slice(start, start + TAPS_AT_ONCE)
-            response = 1 / (1 + length**2 * (along[:, None] ** 2 + across[few] ** 2))
-            # sums to the response at frequency 0, so that an even transmission stays as it is
-            weights = np.fft.ifft(response, axis=0).real[: margin + 1]
-            pairs = slice(2 * start, 2 * start + 2 * weights.shape[1])
-            taps[:, pairs] = np.repeat(weights, 2, axis=1)
-        return cls(margin, width, taps)
+        squares = 1 + (length * 2 * np.pi * np.fft.rfftfreq(width)) ** 2
+        decay = np.sqrt(squares) / length  # of the kernel's logarithm a row
+        step = -np.expm1(-decay).astype(np.float32).astype(float)
+        left = 1 - step
+        weight = 1 / (2 * decay * length**2 * step)
+
+        # The rest of the spectrum, at so many frequencies that it and the taps are each other's
+        # transforms. The first is 0: an even transmission stays as it is.
+        num_taps = next(taps for up_to, taps in RINGING if length < up_to)
+        along = 2 * np.pi * np.fft.fftfreq(2 * num_taps + 1)[:, None]
+        waves = np.cos(along)
+        rest = 1 / (squares + (length * along) ** 2)
+        rest -= 2 * weight * step * (1 - left * waves) / (1 - 2 * left * waves + left**2)
+        taps = np.cos(along[: num_taps + 1, 0] * np.arange(len(along))[:, None]).T @ rest
+        factors = aligned(kernels.decay.TAPS + len(taps), 2 * len(step))
+        lines = [step, left ** tile_rows(margin), weight, *taps / len(along)]
+        factors[:, : 2 * len(step)] = np.repeat(np.stack(lines), 2, axis=1)
+        return cls(margin, width, factors)
 
 
 @dataclass(frozen=True, eq=False)
 class Scratch:
-    """What one thread filters a projection in: spectra of its rows before and after.
+    """What one thread filters a projection in: spectra of its rows, and the loops' own.
 
     Transforms take whole LINES of rows, counted from the detector's first: a row has its fixed
     place among them, as the vectors of a transform and what is left over need not round alike.
@@ -176,57 +205,66 @@ class Scratch:
     first: int  # row of the detector
     rows: int
     columns: int
+    lines: np.ndarray
     spectra: np.ndarray
+    ends: np.ndarray
     filtered: np.ndarray
 
     @classmethod
     def of(cls, kernel: Kernel, geometry: ParallelBeam) -> Scratch:
         first, rows = geometry.row_start, geometry.det_rows
-        lines = LINES * math.ceil((first % LINES + rows) / LINES)
-        numbers = kernel.taps.shape[1]
-        spectra, filtered = aligned(lines, numbers), aligned(lines, numbers)
-        return cls(kernel, first, rows, geometry.det_count, spectra, filtered)
+        num_lines = LINES * math.ceil((first % LINES + rows) / LINES)
+        return cls(
+            kernel,
+            first,
+            rows,
+            geometry.det_count,
+            lines=np.zeros((min(BATCH_LINES, num_lines), kernel.width), dtype=np.float32),
+            spectra=aligned(num_lines, kernel.factors.shape[1]),
+            ends=aligned(2 * num_lines // tile_rows(kernel.margin), LANES).reshape(2, -1, LANES),
+            filtered=aligned(num_lines, LANES),
+        )
 
     def filter(self, projection: np.ndarray, result: np.ndarray) -> None:
         """Filter a (rows, columns) projection into `result`, which may be the same."""
-        before = self.first % LINES
-        self._transform(projection, before)
-        kernels.taps.filter_rows(
-            self.spectra, before, before + self.rows, self.kernel.taps, self.filtered
-        )
-        inner = slice(self.kernel.margin, self.kernel.margin + self.columns)
-        for start in range(0, len(self.filtered), BATCH_LINES):
-            spectra = complex_lines(self.filtered[start : start + BATCH_LINES], self.kernel.width)
-            lines = fft.irfft(spectra, n=self.kernel.width, axis=1, workers=1)
+        before, margin = self.first % LINES, self.kernel.margin
+        inner = slice(margin, margin + self.columns)
+        batches = range(0, len(self.spectra), BATCH_LINES)
+        for start in batches:
             begin, end = max(start, before), min(start + BATCH_LINES, before + self.rows)
+            own = self.lines[begin - start : end - start]  # other lines are any row's
+            own[:, inner] = projection[begin - before : end - before]
+            own[:, : inner.start] = own[:, inner.start, None]
+            own[:, inner.stop :] = own[:, inner.stop - 1, None]
+            spectra = self._frequencies(start)
+            spectra[...] = fft.rfft(self.lines[: len(spectra)], axis=1, workers=1)
+        kernels.decay.filter_rows(
+            self.spectra,
+            before,
+            before + self.rows,
+            self.kernel.factors,
+            tile_rows(margin),
+            tiles_within(margin),
+            self.ends,
+            self.filtered,
+        )
+        for start in batches:
+            begin, end = max(start, before), min(start + BATCH_LINES, before + self.rows)
+            lines = fft.irfft(self._frequencies(start), n=self.kernel.width, axis=1, workers=1)
             result[begin - before : end - before] = lines[begin - start : end - start, inner]
 
-    def _transform(self, projection: np.ndarray, before: int) -> None:
-        """Spectra of the rows, their outermost pixels repeated; those of no row are any row's."""
-        inner = slice(self.kernel.margin, self.kernel.margin + self.columns)
-        for start in range(0, len(self.spectra), BATCH_LINES):
-            spectra = complex_lines(self.spectra[start : start + BATCH_LINES], self.kernel.width)
-            lines = np.empty((len(spectra), self.kernel.width), dtype=np.float32)
-            begin, end = max(start, before), min(start + len(lines), before + self.rows)
-            lines[: begin - start, inner] = projection[0]
-            lines[begin - start : end - start, inner] = projection[begin - before : end - before]
-            lines[end - start :, inner] = projection[-1]
-            lines[:, : inner.start] = lines[:, inner.start, None]
-            lines[:, inner.stop :] = lines[:, inner.stop - 1, None]
-            spectra[...] = fft.rfft(lines, axis=1, workers=1)
+    def _frequencies(self, start: int) -> np.ndarray:
+        """A batch of spectra, as complex64 in the same memory."""
+        numbers = 2 * (self.kernel.width // 2 + 1)
+        return self.spectra[start : start + BATCH_LINES, :numbers].view(np.complex64)
 
 
 def aligned(lines: int, numbers: int) -> np.ndarray:
     """Zeros (lines, numbers rounded up to 16) float32, each line on a boundary of 64 B.
 
-    Vectors that lie across two cache lines make the sum over the rows half as fast.
+    Vectors that lie across two cache lines make the loops over the rows half as fast.
     """
     numbers = 16 * math.ceil(numbers / 16)
     stretch = np.zeros(lines * numbers + 15, dtype=np.float32)
     start = -(stretch.ctypes.data // 4) % 16
     return stretch[start : start + lines * numbers].reshape(lines, numbers)
-
-
-def complex_lines(numbers: np.ndarray, width: int) -> np.ndarray:
-    """The frequencies of lines of `width` real values, as complex64 in the same memory."""
-    return numbers[:, : 2 * (width // 2 + 1)].view(np.complex64)

@@ -16,7 +16,7 @@ from typing import Any
 # product is fused with a sum, so every machine gives the same bytes.
 OPTIONS: Any = {"nogil": True, "cache": True, "error_model": "numpy"}
 
-__all__ = ["median", "ranks", "taps", "transmission"]
+__all__ = ["decay", "median", "ranks", "transmission"]
 
 
 def __getattr__(name: str) -> ModuleType:
