@@ -1,7 +1,6 @@
 """Write README's figures from benchmarks/results: `python benchmarks/readme.py`.
 
-What has no result yet is said to be not measured. A result of another benchmark than those below
-is told by the sentence that it holds under "summary".
+What has no result yet is said to be not measured.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ METHODS = {
     "astra": "ASTRA (CPU, linear)",
 }
 RIVALS = ("finufft", "ducc0")
-SENTENCES = {"corrections": "Corrections", "memory": "Memory"}  # result: what it is about
 
 
 def speed_section(results: Path = RESULTS) -> str:
@@ -32,7 +30,8 @@ def speed_section(results: Path = RESULTS) -> str:
         *_fbp(fbp),
         *_projector(_read(results, "projector")),
         _end_to_end(_read(results, "end_to_end")),
-        *(_sentence(about, _read(results, name)) for name, about in SENTENCES.items()),
+        _corrections(_read(results, "corrections")),
+        _memory(_read(results, "memory")),
         _measured_on(fbp),
     ]
     return "\n\n".join(paragraphs)
@@ -137,8 +136,30 @@ def _end_to_end(answer: dict[str, Any] | None) -> str:
     )
 
 
-def _sentence(about: str, report: dict[str, Any] | None) -> str:
-    return f"{about}: {UNKNOWN}." if report is None else f"{about}: {report['summary']}"
+def _corrections(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return f"Corrections: {UNKNOWN}."
+    result = report["results"][-1]
+    steps = [
+        f"{name} {100 * step['share_of_fbp']:.0f} %"
+        for name, step in result["steps"].items()
+        if name != "fbp"
+    ]
+    return (
+        "Corrections, of the time that FBP takes for the same block of "
+        f"{result['columns']} columns on {result['threads']} threads: {', '.join(steps)}."
+    )
+
+
+def _memory(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return f"Memory: {UNKNOWN}."
+    result = report["result"]
+    peaks = [f"{peak / 1e6:.0f} MB at {rows} rows" for rows, peak in result["peak_bytes"].items()]
+    return (
+        f"Memory of a worker over what it takes idle, {result['columns']} columns: "
+        f"{', '.join(peaks)}, of a budget of {result['budget_bytes'] / 1e6:.0f} MB."
+    )
 
 
 def _measured_on(fbp: dict[str, Any] | None) -> str:

@@ -48,6 +48,29 @@ PROJECTOR = {
 }
 
 
+CORRECTIONS = {
+    "results": [
+        {"columns": 1024, "threads": 1, "steps": {"outliers": {"share_of_fbp": 0.3}}},
+        {
+            "columns": 1024,
+            "threads": 2,
+            "steps": {
+                "outliers": {"share_of_fbp": 0.2},
+                "stripes": {"share_of_fbp": 0.79},
+                "fbp": {"share_of_fbp": 1.0},
+            },
+        },
+    ]
+}
+MEMORY = {
+    "result": {
+        "columns": 256,
+        "budget_bytes": 2**28,
+        "peak_bytes": {"128": 81_000_000, "512": 83_000_000},
+    }
+}
+
+
 @pytest.fixture
 def readme(load_benchmark):
     return load_benchmark("readme")
@@ -56,14 +79,16 @@ def readme(load_benchmark):
 def test_every_figure_of_the_results_is_told(readme, tmp_path: Path) -> None:
     (tmp_path / "fbp.json").write_text(json.dumps(FBP))
     (tmp_path / "projector.json").write_text(json.dumps(PROJECTOR))
-    (tmp_path / "memory.json").write_text(json.dumps({"summary": "93 % of what was declared."}))
+    (tmp_path / "corrections.json").write_text(json.dumps(CORRECTIONS))
+    (tmp_path / "memory.json").write_text(json.dumps(MEMORY))
     section = readme.speed_section(tmp_path)
     assert "| 512 | 195 | 58.6 | 78.1 | 1.95 | 2.25 x (2.00 to 2.50) |" in section
     assert "| 2048 | 19.5 | 4.88 | 9.77 | - | 2.25 x" in section
     assert "rows 25 % (4.0 times its floor), grid 75 %" in section
     assert "compiles for 30 s" in section
     assert "| 512 | A.T | 99, 2.0e-02 | 44, 2.0e-02 | 2.25 x" in section
-    assert "Memory: 93 % of what was declared." in section
+    assert "1024 columns on 2 threads: outliers 20 %, stripes 79 %." in section
+    assert "256 columns: 81 MB at 128 rows, 83 MB at 512 rows, of a budget of 268 MB" in section
 
 
 def test_what_has_no_result_is_not_measured_yet(readme, tmp_path: Path) -> None:
