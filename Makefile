@@ -15,7 +15,7 @@ $(VENV)/.core: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --editable '.[astra,test,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,test,dev]'
 	@touch $@
 
 demo: $(VENV)/.core
@@ -36,7 +36,6 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@for name in $(BENCHMARKS); do \
 	  if [ -f benchmarks/$$name.py ]; then \
 	    echo "== $$name"; \
