@@ -10,7 +10,16 @@ import pytest
 import tomodask
 
 ROOT = Path(tomodask.__file__).parent
-PACKAGES = {"ingest", "preprocess", "calibrate", "projectors", "reconstruct", "cluster", "cli"}
+PACKAGES = {
+    "geometry",
+    "ingest",
+    "preprocess",
+    "calibrate",
+    "projectors",
+    "reconstruct",
+    "cluster",
+    "cli",
+}
 
 BASE = {
     "tomodask",

@@ -15,7 +15,7 @@ import numpy as np
 
 from tomodask.blocks import MemoryNeed
 from tomodask.errors import GeometryError, InputError, MissingPackageError
-from tomodask.geometry import Box, ParallelBeam
+from tomodask.geometry import Box, ParallelBeam, VoxelViews
 from tomodask.projectors.rowfilter import PadMode, RowFilter
 
 BACKENDS = {
@@ -23,6 +23,13 @@ BACKENDS = {
     "fourier": "tomodask.projectors.fourier:FourierBackend",
     "finufft": "tomodask.projectors.finufft:FinufftBackend",
     "astra": "tomodask.projectors.astra:AstraBackend",
+}
+
+# those that take any source, detector and volume, a pose a view (`VoxelViews`)
+RAY_BACKENDS = {
+    "reference": "tomodask.projectors.reference_rays:ReferenceRays",
+    "numba_cpu": "tomodask.projectors.numba_cpu:NumbaRays",
+    "astra": "tomodask.projectors.astra_rays:AstraRays",
 }
 
 # what a backend needs beside NumPy and SciPy: the package it imports, and what installs it
@@ -58,6 +65,29 @@ class Backend(Protocol):
     @staticmethod
     def row_bytes(num_angles: int, det_count: int, shape_yx: tuple[int, int]) -> int:
         """Working memory of each row, beside one sinogram and one slice."""
+
+
+class RayBackend(Protocol):
+    """What a projector of any geometry must have, no more.
+
+    Lengths are those of the world (`VoxelViews.metric`). Shapes and dtypes have been checked:
+    volume (z, y, x) and projections (row, angle, column), float32, perhaps strided. The bytes do
+    not depend on the number of threads.
+    """
+
+    def __init__(self, views: VoxelViews, threads: int) -> None: ...
+
+    def forward(self, volume: np.ndarray) -> np.ndarray: ...
+
+    def adjoint(self, projections: np.ndarray) -> np.ndarray: ...
+
+    @staticmethod
+    def refusal(views: VoxelViews) -> str | None:
+        """Why these views can't be projected, None where they can; nothing is computed."""
+
+    @staticmethod
+    def memory_bytes(views: VoxelViews, threads: int) -> int:
+        """Working memory beside volume and projections."""
 
 
 @runtime_checkable

@@ -1,9 +1,9 @@
-"""Where the rays go: the geometry of a scan, and which detector rows a box of voxels needs.
+"""The parallel beam of a scan in detector pixels: slices that are independent of each other.
 
-Parallel beam: u = x cos(angle) + y sin(angle) + c, with u in detector pixels (0 is the middle of
-the first pixel), c the centre of rotation, x along the volume's last axis, y along the one before,
-both measured from the rotation axis; z runs along the detector rows in the direction stored.
-Positive angles turn x towards y.
+u = x cos(angle) + y sin(angle) + c, with u in detector pixels (0 is the middle of the first pixel),
+c the centre of rotation, x along the volume's last axis, y along the one before, both measured from
+the rotation axis; z runs along the detector rows in the direction stored. Positive angles turn x
+towards y.
 """
 
 from __future__ import annotations
@@ -13,41 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomodask.errors import GeometryError
-
-
-@dataclass(frozen=True)
-class Box:
-    """Voxels from `start` up to, not including, `stop`, each (z, y, x), at time step `step`."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-    step: int = 0
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(z, y, x) counts."""
-        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
-        return z1 - z0, y1 - y0, x1 - x0
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """First and last-plus-one volume row (z)."""
-        return self.start[0], self.stop[0]
-
-
-@dataclass(frozen=True)
-class ViewRows:
-    """The detector rows [start, stop) that every view must contribute."""
-
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def grow(self, halo: int, det_rows: int) -> ViewRows:
-        """These rows and `halo` more on both sides, cut at the detector's edges."""
-        return ViewRows(max(0, self.start - halo), min(det_rows, self.stop + halo))
+from tomodask.geometry.boxes import Box, ViewRows
 
 
 @dataclass(frozen=True, eq=False)
