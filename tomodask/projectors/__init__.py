@@ -35,6 +35,7 @@ RAY_BACKENDS = {
 # what a backend needs beside NumPy and SciPy: the package it imports, and what installs it
 PACKAGES = {
     "fourier": ("numba", "tomodask"),
+    "numba_cpu": ("numba", "tomodask"),
     "finufft": ("finufft", "tomodask"),
     "astra": ("astra", "tomodask[astra]"),
 }
@@ -113,6 +114,8 @@ class Projector:
     taken and turned into float32; the results are float32.
     """
 
+    independent_rows = True  # row i of y and slice i of x belong together, and to no others
+
     def __init__(
         self,
         shape_yx: tuple[int, int],
@@ -132,6 +135,15 @@ class Projector:
         """Line integrals of the volume, (row, angle, column)."""
         sinograms = self._backend.forward(_checked(volume, self.domain_shape, "volume (z, y, x)"))
         return self._in_lengths(sinograms)
+
+    @property
+    def num_angles(self) -> int:
+        return self.geometry.num_angles
+
+    def views(self, selection: slice | np.ndarray) -> Projector:
+        """The projector of some of the views: `A.views(np.s_[k::4])`, or their indices."""
+        _, ny, nx = self.domain_shape
+        return Projector((ny, nx), self.geometry.take_views(selection), self._kind, self.threads)
 
     def T(self, sinograms: np.ndarray) -> np.ndarray:  # noqa: N802  (the transpose of A)
         """Back-projection, the adjoint of `__call__`, (z, y, x)."""
@@ -196,6 +208,11 @@ def available_backends() -> list[str]:
     return [name for name in BACKENDS if name not in PACKAGES or find_spec(PACKAGES[name][0])]
 
 
+def available_ray_backends() -> list[str]:
+    """The backends for rays whose packages are installed; nothing is imported to find out."""
+    return [name for name in RAY_BACKENDS if name not in PACKAGES or find_spec(PACKAGES[name][0])]
+
+
 def load_backend(name: str) -> type[Backend]:
     """The class of a backend, by its name in `BACKENDS` or as "module:Class" (a plug-in).
 
@@ -204,12 +221,26 @@ def load_backend(name: str) -> type[Backend]:
     InputError : no backend has this name.
     MissingPackageError : its package is not installed.
     """
-    path = name if ":" in name else BACKENDS.get(name)
+    return cast("type[Backend]", _load(name, BACKENDS))
+
+
+def load_ray_backend(name: str) -> type[RayBackend]:
+    """The class of a backend for rays, by its name in `RAY_BACKENDS` or as "module:Class".
+
+    Raises
+    ------
+    InputError, MissingPackageError : as `load_backend`.
+    """
+    return cast("type[RayBackend]", _load(name, RAY_BACKENDS))
+
+
+def _load(name: str, table: dict[str, str]) -> object:
+    path = name if ":" in name else table.get(name)
     if path is None:
-        raise InputError(f"no projector backend {name!r}: there are {', '.join(BACKENDS)}")
+        raise InputError(f"no projector backend {name!r}: there are {', '.join(table)}")
     module, _, class_name = path.partition(":")
     try:
-        return cast("type[Backend]", getattr(import_module(module), class_name))
+        return getattr(import_module(module), class_name)
     except ModuleNotFoundError as error:
         package, source = PACKAGES.get(name, ("", ""))
         if error.name != package:
