@@ -124,7 +124,7 @@ class ParallelBeam:
         return replace(self, det_count=stop - start, center_of_rotation=moved)
 
     def take_views(self, views: slice | np.ndarray) -> ParallelBeam:
-        """The same beam with some of its views."""
+        """The same beam with some of its views: a slice, or an array of their indices."""
         shifts = None if self.column_shifts is None else self.column_shifts[views]
         return replace(self, angles=self.angles[views], column_shifts=shifts)
 
