@@ -120,7 +120,7 @@ def choose(
         way = _way(backend, views, beam)
     except (GeometryError, DeviceError) as error:
         able = ", ".join(backends_for(volume, projections))
-        raise type(error)(f"{error}; those that can project it here: {able}") from None
+        raise type(error)(f"{error}: take {able}") from None
     if way == "slices" and isinstance(beam, ParallelBeam):
         return Choice(SlicePair(volume, projections, beam, backend, threads), backend)
     return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
