@@ -86,6 +86,8 @@ def test_shapes_and_geometries_change_over_in_the_transpose(A: Operator) -> None
         (SPACE, SLICES, True),
         (SPACE, CONE, False),
         (SPACE, parallel_views(ANGLES, (5, 8)), False),  # row 1 sees slice 0
+        (volume(shape=(3, 5, 6), pos=(1, 0, 0)), SLICES, False),  # as does this
+        (volume(shape=(2, 5, 6), pos=(-0.5, 0, 0)), SLICES, False),  # row 2 sees no slice
         (SPACE, parallel_views(ANGLES, (3, 8), tilt=0.3), False),
     ],
 )
