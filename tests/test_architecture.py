@@ -53,6 +53,7 @@ FRONT = {
     "layers",
     "provenance",
     "pipeline",
+    "runplan",
     "stream",
     "profiling",
     "samples",
