@@ -54,6 +54,7 @@ FRONT = {
     "provenance",
     "pipeline",
     "runplan",
+    "run_geometry",
     "stream",
     "profiling",
     "samples",
