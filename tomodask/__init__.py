@@ -20,6 +20,7 @@ _PUBLIC = {
     "CORRECTIONS": "tomodask.preprocess:CORRECTIONS",
     "find_center": "tomodask.calibrate:find_center",
     "BACKENDS": "tomodask.projectors:BACKENDS",
+    "operator": "tomodask.projectors.operator:operator",
     "make_projector": "tomodask.projectors:make_projector",
     "ALGORITHMS": "tomodask.reconstruct:ALGORITHMS",
     "FBP": "tomodask.reconstruct:FBP",

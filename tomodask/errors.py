@@ -40,6 +40,10 @@ class GeometryError(InputError):
     """A geometry, crop or shape that can't be."""
 
 
+class DeviceError(TomodaskError, RuntimeError):
+    """A GPU is asked for where there is none, or an array is where a backend can't reach it."""
+
+
 class RecipeError(InputError):
     """An unknown key or a value outside its range in a recipe."""
 
