@@ -75,7 +75,11 @@ FRONT = {
 # shelf: modules on it, shelves it may import, foreign packages it may import at the top of a file
 SHELVES = {
     "base": (BASE, ["base"], {"numpy", "scipy"}),
-    "methods": (METHODS, ["base", "methods"], {"numpy", "scipy", "numba"}),
+    "methods": (
+        METHODS,
+        ["base", "methods"],
+        {"numpy", "scipy", "numba", "array_api_compat"},
+    ),
     "storage": (
         STORAGE,
         ["base", "storage"],

@@ -111,7 +111,11 @@ class Projector:
 
     x : (z, y, x) in `geometry.value_unit`; y : (row, angle, column), no unit. Any real dtype is
     taken and turned into float32; the results are float32.
+
+    independent_rows : each row of y is the projection of the slice of the same index alone.
     """
+
+    independent_rows = True
 
     def __init__(
         self,
@@ -172,6 +176,16 @@ class Projector:
             _, ny, nx = self.domain_shape
             self._widened[before, after] = Projector((ny, nx), geometry, self._kind, self.threads)
         return self._widened[before, after]
+
+    @property
+    def num_angles(self) -> int:
+        return self.geometry.num_angles
+
+    def views(self, selection: slice | np.ndarray) -> Projector:
+        """The same volume seen by some of the views: a slice, or an array of their indices."""
+        _, ny, nx = self.domain_shape
+        geometry = self.geometry.take_views(selection)
+        return Projector((ny, nx), geometry, self._kind, self.threads)
 
     def _checked_sinograms(self, sinograms: np.ndarray) -> np.ndarray:
         return _checked(sinograms, self.range_shape, "sinograms (row, angle, column)")
