@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -17,10 +18,10 @@ from tomodask.reconstruct.spaces import (
     domain_zeros,
     dot,
     fused,
+    fused_norm,
     is_stored,
     namespace,
     norm,
-    residual,
 )
 
 GROWTH = 100.0  # times the residual of the start: beyond, the iterations diverge
@@ -112,6 +113,8 @@ class Problem:
         self.volume_mask = self._mask(options.volume_mask, A.domain_shape, "volume_mask")
         self.projection_mask = self._mask(options.projection_mask, A.range_shape, "projection_mask")
         self.y = self.masked(self._float32(y, A.range_shape, "y"), self.projection_mask)
+        given = options.x_init
+        self.x_init = None if given is None else self._float32(given, A.domain_shape, "x_init")
         self._norm_y = norm(self.y, A)
         self._check_finite()
         self._limit: Scalar | None = None
@@ -119,10 +122,9 @@ class Problem:
 
     def start(self) -> Any:
         """The first x, which may be written to."""
-        if self.options.x_init is None:
+        if self.x_init is None:
             return domain_zeros(self.A, self.y)
-        given = self._float32(self.options.x_init, self.A.domain_shape, "x_init")
-        return fused(lambda x: x + 0.0, given, A=self.A)  # a copy, of stored arrays too
+        return fused(lambda x: x + 0.0, self.x_init, A=self.A)  # a copy, of stored arrays too
 
     def masked(self, values: Any, mask: Any) -> Any:
         """0 where a mask is; without a mask the very same array."""
@@ -141,10 +143,17 @@ class Problem:
 
     def residual(self, x: Any, weights: Any = None) -> tuple[Any, Scalar]:
         """(weights * (y - A(x)), the norm of y - A(x)) of the pixels that count."""
-        found: tuple[Any, Scalar] = residual(
-            self.y, self.A(x), self.A, self.projection_mask, weights
+        where = self.xp.where
+
+        def difference(projected: Any, y: Any, mask: Any, weights: Any) -> tuple[Any, Any]:
+            found = y - projected
+            found = found if mask is None else where(mask != 0, found, 0.0)
+            return found if weights is None else weights * found, found
+
+        projected = self.A(x)
+        return fused_norm(
+            difference, projected, self.y, self.projection_mask, weights, A=self.A, out=projected
         )
-        return found
 
     def row_sums(self) -> Any:
         """A of the voxels that change, all 1: (row, angle, column)."""
@@ -154,6 +163,15 @@ class Problem:
     def column_sums(self) -> Any:
         """A.T of the pixels that count, all 1: (z, y, x)."""
         return self.adjoint(self.masked(self.xp.ones_like(self.y), self.projection_mask))
+
+    def subset(self, selection: slice) -> Self:
+        """The same problem with some of the views alone."""
+        part = copy(self)
+        part.A, part.y = self.A.views(selection), self.y[:, selection]
+        mask = self.projection_mask
+        if mask is not None and mask.shape[1] > 1:
+            part.projection_mask = mask[:, selection]
+        return part
 
     def step(self, function: Callable[..., Any], x: Any, *arrays: Any) -> Any:
         """x <- function(x, *arrays) within the box, but for the voxels that stay."""
@@ -251,10 +269,16 @@ def check_box(low: float | None, high: float | None) -> None:
         raise InputError(f"min_constraint={low:g} lies above max_constraint={high:g}")
 
 
-def check_between(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a parameter outside [low, high]."""
-    if not low <= value <= high:
-        raise InputError(f"{name}={value:g}: {low:g} to {high:g} is expected")
+def check_damp(damp: float) -> None:
+    """Refuse what is no weight."""
+    if not 0 <= damp < np.inf:
+        raise InputError(f"damp={damp:g}: 0 or more is expected")
+
+
+def check_relaxation(relaxation: float) -> None:
+    """Refuse steps that go nowhere or back."""
+    if not 0 < relaxation < np.inf:
+        raise InputError(f"relaxation={relaxation:g}: more than 0 is expected, 1 is usual")
 
 
 def inverse(sums: Any, A: LinearMap) -> Any:

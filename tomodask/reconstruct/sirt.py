@@ -14,6 +14,7 @@ from tomodask.reconstruct.options import (
     Problem,
     check_box,
     check_iterations,
+    check_relaxation,
     inverse,
 )
 
@@ -27,7 +28,7 @@ class SIRT:
     comes in last, so that few iterations smooth.
 
     num_iterations : how often A and A.T are used.
-    relaxation : above 0 and below 2, beyond which it diverges.
+    relaxation : length of the steps, above 0; 2 and more may diverge.
     min_constraint, max_constraint : the least and greatest value, held after each iteration.
     circle : of slices, set to 0 what not every view has seen, as `FBP` does.
     """
@@ -40,6 +41,7 @@ class SIRT:
 
     def __post_init__(self) -> None:
         check_iterations(self.num_iterations)
+        check_relaxation(self.relaxation)
         check_box(self.min_constraint, self.max_constraint)
 
     def __call__(

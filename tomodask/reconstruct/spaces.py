@@ -3,7 +3,7 @@
 Arrays are NumPy's, CuPy's, torch's, or stored ones that are larger than memory. An algorithm adds,
 multiplies and compares them with the operators of Python and the functions of `namespace(y)`, and
 leaves to this file what differs from kind to kind: sums (`dot`, `norm`), neighbours (`stencil`), a
-first x (`domain_zeros`), and arithmetic that passes through memory once (`fused`, `residual`).
+first x (`domain_zeros`), and arithmetic that passes through memory once (`fused`, `fused_norm`).
 
 A stored array is one whose class has these two methods:
 
@@ -32,7 +32,7 @@ Scalar = (
     float | np.ndarray
 )  # one for everything, or (rows, 1, 1) float64 where rows are independent
 
-CHUNK = 2**15  # floats of each array at once: some arrays of them stay in a core's cache
+CHUNK = 2**18  # floats of each array at once: temporaries stay in the cache, and calls cost little
 LEAST_SHARED = 2**18  # floats: below, starting threads costs more than they save
 
 
@@ -100,29 +100,26 @@ def fused(function: Callable[..., Any], *arrays: Any, A: Any, out: Any = None) -
     return result
 
 
-def residual(y: Any, projected: Any, A: Any, mask: Any = None, weights: Any = None) -> Any:
-    """(weights * (y - projected), the norm of y - projected), both 0 where `mask` is.
+def fused_norm(
+    function: Callable[..., tuple[Any, Any]], *arrays: Any, A: Any, out: Any = None
+) -> tuple[Any, Scalar]:
+    """`fused` of a function that returns two arrays: the first one, and the norm of the second."""
+    like = arrays[0]
+    factors = tuple(_factor(array, like) for array in arrays)
+    if not isinstance(like, np.ndarray):
+        found, counted = function(*factors)
+        return found, norm(counted, A)
+    result = memory.empty(like.shape, like.dtype) if out is None else out
 
-    `projected`, A(x), may be written to.
-    """
-    xp = namespace(y)
+    def piece(result: np.ndarray, *parts: Any) -> np.ndarray:
+        found, counted = function(*parts)
+        squares = _product(counted, counted)
+        result[...] = found
+        return squares
 
-    def difference(projected: Any, y: Any, mask: Any) -> Any:
-        found = y - projected
-        return found if mask is None else xp.where(mask != 0, found, 0.0)
-
-    if not isinstance(y, np.ndarray):
-        found = difference(projected, y, mask)
-        return found if weights is None else weights * found, norm(found, A)
-
-    def piece(projected: Any, y: Any, mask: Any, weights: Any) -> Any:
-        found = difference(projected, y, mask)
-        np.copyto(projected, found if weights is None else weights * found)
-        return _product(found, found)
-
-    rows = _row_sums(piece, (projected, y, mask, weights), _threads(A))
+    rows = _row_sums(piece, (result, *factors), _threads(A))
     squares: Scalar = rows.reshape(-1, 1, 1) if A.independent_rows else float(rows.sum())
-    return projected, squares**0.5
+    return result, squares**0.5
 
 
 def stencil(function: Callable[..., Any], halo: int, *arrays: Any) -> Any:
