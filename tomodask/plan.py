@@ -103,7 +103,7 @@ def need_of_blocks(
 def projector_need(
     backend: str, algorithm: Reconstructor, geometry: ParallelBeam, threads: int
 ) -> MemoryNeed:
-    """Declared memory of the widest projector that an algorithm asks for, or of all its subsets'."""
+    """Declared memory of the widest projector that an algorithm asks for, or its subsets'."""
     shape_yx = (geometry.det_count, geometry.det_count)
     wide = replace(geometry, det_count=algorithm.projector_columns(geometry))
     subsets: int = getattr(algorithm, "num_subsets", 1)  # each has a projector of its own
