@@ -104,13 +104,12 @@ def choose(
 
     Raises
     ------
-    GeometryError : the backend can't project this, the volume's steps are not those of the views,
-        or no view sees the volume.
+    GeometryError : the backend can't project this, or the volume's steps are not those of the
+        views.
     DeviceError : the backend needs a GPU and there is none.
     InputError, MissingPackageError : see `load_backend`.
     """
     views = in_voxels(volume, projections)
-    check_seen(volume, projections)
     beam = as_parallel_beam(volume, projections)
     if backend == "auto":
         backend = ANY_RAYS if isinstance(beam, str) else "fourier"
@@ -185,16 +184,18 @@ def check_seen(volume: VolumeGeometry, projections: ProjectionGeometry) -> None:
     Raises
     ------
     GeometryError : in each view all corners of the volume are beyond the same edge of the detector,
-        or behind the source.
+        or behind the source; or its steps are not those of the views.
     """
+    in_voxels(volume, projections)  # refuses steps that differ
     start = projections.source if projections.is_cone else projections.det_pos
     frame = np.stack([projections.det_v, projections.det_u, projections.central_rays()], axis=1)
     # corners = start + v det_v + u det_u + depth ray, in one view or step broadcast to all
     v, u, depth = np.moveaxis((volume.corners() - start[:, None]) @ np.linalg.inv(frame), -1, 0)
     width = depth if projections.is_cone else np.ones_like(depth)
     rows, columns = projections.det_shape
-    beyond = [v > rows / 2 * width, v < -rows / 2 * width, width <= 0]
-    beyond += [u > columns / 2 * width, u < -columns / 2 * width]
+    v, u = v / (rows / 2), u / (columns / 2)
+    width = width * (1 - 1e-9)  # what touches the edge is not seen
+    beyond = [v >= width, v <= -width, u >= width, u <= -width, width <= 0]
     if np.any([side.all(axis=1) for side in beyond], axis=0).all():
         raise GeometryError(
             f"no view sees the volume: its middle is at {volume.pos[0]}, its size "

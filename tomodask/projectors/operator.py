@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from tomodask.errors import GeometryError, InputError
 from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry, in_voxels
 from tomodask.geometry.slices import as_parallel_beam
-from tomodask.projectors.choice import choose, gpu_backends
+from tomodask.projectors.choice import check_seen, choose, gpu_backends
 from tomodask.projectors.device_arrays import (
     check_out,
     check_shape,
@@ -65,6 +65,7 @@ def operator(
     DeviceError : the backend needs a GPU and there is none.
     InputError, MissingPackageError : there is no such backend, or its package is not installed.
     """
+    check_seen(volume, projections)
     return Operator(volume, projections, backend, threads, volume_mask, projection_mask)
 
 
@@ -251,7 +252,7 @@ class _Way:
         if not xp.isdtype(array.dtype, ("integral", "real floating")):
             raise InputError(f"{self.start.what} of dtype {array.dtype}: real numbers are expected")
         before, after = (
-            None if space.mask is None else xp.asarray(space.mask, device=device(array))
+            None if space.mask is None else xp.asarray(np.array(space.mask), device=device(array))
             for space in (self.start, self.end)
         )
         flat = xp.reshape(xp.astype(array, xp.float32, copy=False), (-1, *self.start.shape))

@@ -15,7 +15,9 @@ from tomodask.reconstruct.options import (
     check_damp,
     check_iterations,
 )
-from tomodask.reconstruct.spaces import divided, dot, fused, fused_norm, norm
+from tomodask.reconstruct.spaces import divided, dot, fused, fused_norm, norm, zero_up_to
+
+ROUNDING = 1e-6  # of |A| |residual|: gradients below it have no direction in float32
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class CGLS:
 
     Hestenes and Stiefel 1952, doi:10.6028/jres.049.044, in the form of Björck 1996, section 7.4,
     doi:10.1137/1.9781611971484. Noise comes in last: fewer iterations, or more damp, smooth. It has
-    no box: a bound would break the directions' conjugacy.
+    no box: a bound would break the directions' conjugacy. Where the gradient is rounding alone, x
+    stays.
 
     num_iterations : how often A and A.T are used.
     damp : weight of the distance from x_init, in units of A.
@@ -61,12 +64,15 @@ class CGLS:
         x = problem.start()
         residual, residual_norm = problem.residual(x)
         direction = problem.adjoint(residual)
-        square = dot(direction, direction, A)
+        square, least = dot(direction, direction, A), None
         for iteration in range(1, self.num_iterations + 1):
             projected = problem.forward(direction)
             curvature = dot(projected, projected, A)
             if self.damp:
                 curvature = curvature + self.damp**2 * dot(direction, direction, A)
+            if least is None:  # what rounding leaves of A.T(residual), by |A| along the first step
+                least = ROUNDING**2 * divided(curvature, square)
+            square = zero_up_to(square, least * residual_norm**2)
             step = divided(square, curvature)
             x = fused(lambda x, p, step: x + step * p, x, direction, step, A=A, out=x)
             began_with = residual_norm

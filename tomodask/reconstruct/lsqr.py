@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tomodask.geometry import ParallelBeam
 from tomodask.reconstruct.options import (
     Callback,
@@ -23,8 +25,8 @@ class LSQR:
     """The x of `CGLS`, by steps that keep more digits where A is ill-conditioned.
 
     Paige and Saunders 1982, doi:10.1145/355984.355989. It goes towards the least
-    |y - A x|^2 + damp^2 |x - x_init|^2. The residual norms come from its recurrence, as no residual
-    is kept; it has no box.
+    |y - A x|^2 + damp^2 |x - x_init|^2. The residual norms come from its recurrences, as no
+    residual is kept; it has no box.
 
     num_iterations : how often A and A.T are used.
     damp : weight of the distance from x_init, in units of A.
@@ -69,7 +71,7 @@ class LSQR:
         for iteration in range(1, self.num_iterations + 1):
             u, beta = _orthogonal(problem.forward(v), u, alpha, A)
             v, alpha = _orthogonal(problem.adjoint(u), v, beta, A)
-            began_with = rotation.residual_norm
+            began_with = self._residual_norm(rotation, problem, x)
             step, turn = rotation.turn(alpha, beta)
             x = fused(lambda x, w, step: x + step * w, x, direction, step, A=A, out=x)
             direction = fused(
@@ -78,6 +80,17 @@ class LSQR:
             if problem.is_stopped(iteration, x, began_with):
                 break
         return problem.finish(x)
+
+    def _residual_norm(self, rotation: Rotation, problem: Problem, x: Any) -> Scalar:
+        """Of y - A(x), without the distance from x_init, which the rotations count as well."""
+        if not self.damp:
+            return rotation.residual_norm
+        _, distance = fused_norm(
+            lambda x, begun: (x, x if begun is None else x - begun),
+            x, problem.x_init, A=problem.A, out=x,
+        )  # fmt: skip
+        square: Any = np.maximum(rotation.residual_norm**2 - (self.damp * distance) ** 2, 0)
+        return square**0.5 if isinstance(square, np.ndarray) else float(square) ** 0.5
 
     def projector_columns(self, geometry: ParallelBeam) -> int:
         """A as it is given."""

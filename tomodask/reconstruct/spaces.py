@@ -142,6 +142,13 @@ def divided(numerator: Scalar, denominator: Scalar) -> Scalar:
     return float(numerator) / denominator if denominator != 0 else 0.0
 
 
+def zero_up_to(value: Scalar, least: Scalar) -> Scalar:
+    """The value where it is above `least` or NaN, otherwise 0."""
+    if isinstance(value, np.ndarray):
+        return np.where(value <= least, 0.0, value)
+    return 0.0 if value <= least else value
+
+
 def _factor(array: Any, like: Any) -> Any:
     """Scalars of `dot` as float32 of the kind of `like`; everything else as it is."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float64 or array.shape[1:] != (1, 1):
@@ -196,7 +203,12 @@ def _by_pieces(
         for line in range(0, shape[1], lines)
     ]
     shared = threads if shape[0] * shape[1] * shape[2] >= LEAST_SHARED else 1
-    share(lambda i: work(pieces[i]), len(pieces), shared)
+
+    def one(number: int) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # the norms tell, and of which row
+            work(pieces[number])
+
+    share(one, len(pieces), shared)
 
 
 def _lines_at_once(shape: tuple[int, ...]) -> int:
