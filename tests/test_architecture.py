@@ -54,6 +54,8 @@ FRONT = {
     "layers",
     "provenance",
     "pipeline",
+    "runplan",
+    "run_geometry",
     "stream",
     "profiling",
     "samples",
