@@ -99,6 +99,13 @@ def test_rows_are_independent_where_the_geometry_makes_them(
     assert A.independent_rows is A.T.independent_rows is expected
 
 
+def test_an_empty_row_stays_empty_to_the_last_bit(x: np.ndarray) -> None:
+    x[1] = 0
+    A = td.operator(SPACE, SLICES, "reference")
+    assert (A(x)[1] == 0).all()
+    assert (A.T(A(x))[1] == 0).all()
+
+
 def test_slices_beyond_the_detector_are_zeros(x: np.ndarray) -> None:
     views = parallel_views(ANGLES, (1, 8))
     A = td.operator(SPACE, views, "fourier")
