@@ -45,7 +45,7 @@ STORAGE = {
     "ledger",
     "lease",
     "inventory",
-    "volume",
+    "volumestore",
 }
 RUNTIME = {"cluster", "plan"}
 FRONT = {

@@ -23,7 +23,7 @@ _PUBLIC = {
     "make_projector": "tomodask.projectors:make_projector",
     "ALGORITHMS": "tomodask.reconstruct:ALGORITHMS",
     "FBP": "tomodask.reconstruct:FBP",
-    "Volume": "tomodask.volume:Volume",
+    "Volume": "tomodask.volumestore:Volume",
     "open_volume": "tomodask.query:open_volume",
     "open_scan": "tomodask.query:open_scan",
 }
