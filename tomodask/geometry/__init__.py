@@ -7,6 +7,29 @@ coordinates (z, y, x).
 
 from tomodask.geometry.beam import ParallelBeam
 from tomodask.geometry.boxes import Box, ViewRows
+from tomodask.geometry.builders import (
+    cone,
+    cone_vec,
+    helical,
+    laminography,
+    parallel,
+    parallel_vec,
+    posed,
+    scatter,
+    volume_vec,
+)
+from tomodask.geometry.transforms import (
+    Transform,
+    concatenate,
+    from_perspective,
+    identity,
+    reflect,
+    rigid,
+    rotate,
+    scale,
+    to_perspective,
+    translate,
+)
 from tomodask.geometry.views import ProjectionGeometry
 from tomodask.geometry.volumes import VolumeGeometry, volume
 from tomodask.geometry.voxelviews import VoxelViews, in_voxels
@@ -15,9 +38,28 @@ __all__ = [
     "Box",
     "ParallelBeam",
     "ProjectionGeometry",
+    "Transform",
     "ViewRows",
     "VolumeGeometry",
     "VoxelViews",
+    "concatenate",
+    "cone",
+    "cone_vec",
+    "from_perspective",
+    "helical",
+    "identity",
     "in_voxels",
+    "laminography",
+    "parallel",
+    "parallel_vec",
+    "posed",
+    "reflect",
+    "rigid",
+    "rotate",
+    "scale",
+    "scatter",
+    "to_perspective",
+    "translate",
     "volume",
+    "volume_vec",
 ]
