@@ -33,6 +33,7 @@ _PUBLIC = {
     "to_perspective": "tomodask.geometry:to_perspective",
     "from_perspective": "tomodask.geometry:from_perspective",
     "concatenate": "tomodask.geometry:concatenate",
+    "footprint": "tomodask.geometry:footprint",
     "VolumeGeometry": "tomodask.geometry:VolumeGeometry",
     "ProjectionGeometry": "tomodask.geometry:ProjectionGeometry",
     "Transform": "tomodask.geometry:Transform",

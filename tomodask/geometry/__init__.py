@@ -18,6 +18,7 @@ from tomodask.geometry.builders import (
     scatter,
     volume_vec,
 )
+from tomodask.geometry.footprints import Footprint, box_rows, check_visible, footprint
 from tomodask.geometry.transforms import (
     Transform,
     concatenate,
@@ -36,15 +37,19 @@ from tomodask.geometry.voxelviews import VoxelViews, in_voxels
 
 __all__ = [
     "Box",
+    "Footprint",
     "ParallelBeam",
     "ProjectionGeometry",
     "Transform",
     "ViewRows",
     "VolumeGeometry",
     "VoxelViews",
+    "box_rows",
+    "check_visible",
     "concatenate",
     "cone",
     "cone_vec",
+    "footprint",
     "from_perspective",
     "helical",
     "identity",
