@@ -86,10 +86,10 @@ def test_a_source_beside_the_box_throws_it_to_that_side():
 
 
 def test_a_source_within_the_box_may_throw_it_anywhere():
-    around = td.cone(angles=4, shape=(6, 7), src_orig_dist=1.0, src_det_dist=20)
+    around = td.cone(angles=4, shape=(600, 700), src_orig_dist=1.0, src_det_dist=20)
     found = footprint(VOLUME, around, Box((0, 0, 0), (7, 8, 9)))
-    assert found.rows == ViewRows(0, 6)
-    assert found.num_pixels == 4 * 6 * 7
+    assert found.rows == ViewRows(0, 600)
+    assert found.num_pixels == 4 * 600 * 700
 
 
 def test_a_box_behind_the_source_is_not_seen():
