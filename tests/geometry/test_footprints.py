@@ -67,6 +67,13 @@ def test_rows_and_columns_are_those_of_all_views_together():
     )
 
 
+def test_views_that_see_nothing_need_no_rows():
+    gone = td.translate((1, 0, 0), alpha=[0, 50]) * VOLUME
+    found = footprint(gone, td.parallel(angles=2, shape=(7, 12)), Box((4, 0, 0), (5, 8, 9)))
+    assert found.is_seen.tolist() == [True, False]
+    assert found.rows == ViewRows(3, 6)
+
+
 def test_slabs_of_an_aligned_parallel_beam_need_their_rows_and_the_next():
     beam = td.parallel(angles=5, shape=(7, 12))
     assert footprint(VOLUME, beam, Box((2, 0, 0), (4, 8, 9))).rows == ViewRows(1, 5)
