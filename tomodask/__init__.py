@@ -33,6 +33,8 @@ _PUBLIC = {
     "to_perspective": "tomodask.geometry:to_perspective",
     "from_perspective": "tomodask.geometry:from_perspective",
     "concatenate": "tomodask.geometry:concatenate",
+    "to_astra": "tomodask.geometry:to_astra",
+    "from_astra": "tomodask.geometry:from_astra",
     "footprint": "tomodask.geometry:footprint",
     "VolumeGeometry": "tomodask.geometry:VolumeGeometry",
     "ProjectionGeometry": "tomodask.geometry:ProjectionGeometry",

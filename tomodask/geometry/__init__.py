@@ -5,6 +5,7 @@
 coordinates (z, y, x).
 """
 
+from tomodask.geometry.astra_vectors import from_astra, to_astra
 from tomodask.geometry.beam import ParallelBeam
 from tomodask.geometry.boxes import Box, ViewRows
 from tomodask.geometry.builders import (
@@ -50,6 +51,7 @@ __all__ = [
     "cone",
     "cone_vec",
     "footprint",
+    "from_astra",
     "from_perspective",
     "helical",
     "identity",
@@ -63,6 +65,7 @@ __all__ = [
     "rotate",
     "scale",
     "scatter",
+    "to_astra",
     "to_perspective",
     "translate",
     "volume",
