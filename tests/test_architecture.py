@@ -46,7 +46,7 @@ STORAGE = {
     "ledger",
     "lease",
     "inventory",
-    "volume",
+    "volumestore",
 }
 RUNTIME = {"cluster", "plan"}
 FRONT = {

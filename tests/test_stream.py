@@ -17,7 +17,7 @@ from tomodask.pipeline import reconstruct_block
 from tomodask.runplan import BlockTask, plan_run
 from tomodask.scan import Scan
 from tomodask.stream import STAGES, Handover, StoppedError, stream_block
-from tomodask.volume import Volume, create_volume
+from tomodask.volumestore import Volume, create_volume
 
 CHUNK_ROWS = 4
 CORRECTIONS = {

@@ -41,7 +41,7 @@ from tomodask.runplan import BlockTask, Job, RunPlan, plan_run
 from tomodask.samples import required
 from tomodask.scan import Scan, is_zarr
 from tomodask.stream import block_report, in_order, stream_block
-from tomodask.volume import Volume, create_volume, remove_volume, volume_metadata
+from tomodask.volumestore import Volume, create_volume, remove_volume, volume_metadata
 
 # ---- one block -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from tomodask.preprocess import Correction, correction_bytes
 from tomodask.projectors import memory_need
 from tomodask.reconstruct import Reconstructor
 from tomodask.scan import Scan
-from tomodask.volume import VolumeSpec, write_bytes
+from tomodask.volumestore import VolumeSpec, write_bytes
 
 FLOAT32 = np.dtype(np.float32).itemsize
 SMALL_THINGS = 32 * 2**20  # stacks of threads, contexts of codecs, what the heap can't fill

@@ -29,7 +29,7 @@ from tomodask.recipe import Recipe, run_hash
 from tomodask.reconstruct import Reconstructor
 from tomodask.samples import column_range, corrections_for, find_center_of, read_rows, slice_range
 from tomodask.scan import Scan
-from tomodask.volume import Volume, VolumeSpec
+from tomodask.volumestore import Volume, VolumeSpec
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ from tomodask.reconstruct import CGLS, FBP, LSQR, MLEM, SART, SIRT
 from tomodask.runplan import BlockTask, plan_run
 from tomodask.scan import Scan
 from tomodask.stream import stream_block
-from tomodask.volume import create_volume
+from tomodask.volumestore import create_volume
 
 THREADS = 2
 ON_COUNTS = {"outliers": Outliers(), "flatfield": Flatfield()}
