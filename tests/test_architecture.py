@@ -90,7 +90,11 @@ SHELVES = {
 ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
     "astra": {"projectors/astra.py"},
-    "llvmlite": {"projectors/vectors.py", "preprocess/kernels/vectors.py"},
+    "llvmlite": {
+        "projectors/vectors.py",
+        "projectors/joseph_window.py",
+        "preprocess/kernels/vectors.py",
+    },
 }
 # Methods that build on another one.
 METHOD_IMPORTS = {

@@ -28,7 +28,7 @@ class JosephRays:
         self.views = views
         self._threads = threads
         vectors = (views.source, views.first, views.step_v, views.step_u, views.metric)
-        self._poses = tuple(np.ascontiguousarray(each, np.float64) for each in vectors)
+        self._poses = tuple(np.array(each, np.float64) for each in vectors)
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column), lengths of the world."""
@@ -53,7 +53,7 @@ class JosephRays:
         volume = np.zeros(self.views.shape, np.float32)
         values = np.ascontiguousarray(projections, np.float32)
         along = self.axes()
-        for axis in np.flatnonzero(along.any(axis=0)):
+        for axis in np.flatnonzero(along.any(axis=0)).tolist():
             seen = np.flatnonzero(along[:, axis])
 
             def back_project(tile: int, axis: int = axis, seen: np.ndarray = seen) -> None:
@@ -141,7 +141,7 @@ def _ahead(is_cone, start, step, first, stop):
 
 
 @inlined
-def _within(at, slope, low, high, margin, first, stop):
+def within(at, slope, low, high, margin, first, stop):
     """The planes t in [first, stop) with low < at + slope t < high, and `margin` more at both ends.
 
     Those at the ends may be wrong by rounding: a margin of 1 has all of them, one of -1 no other.
@@ -159,10 +159,10 @@ def _within(at, slope, low, high, margin, first, stop):
 @inlined
 def _planes(p, dp, np_, q, dq, nq, first, stop):
     """[first, stop) cut to the planes that are hit, and those hit between four voxels."""
-    first, stop = _within(p, dp, -1.0, np.float64(np_), 1, first, stop)
-    first, stop = _within(q, dq, -1.0, np.float64(nq), 1, first, stop)
-    begin, end = _within(p, dp, 0.0, np_ - 1.0, -1, first, stop)
-    begin, end = _within(q, dq, 0.0, nq - 1.0, -1, begin, end)
+    first, stop = within(p, dp, -1.0, np.float64(np_), 1, first, stop)
+    first, stop = within(q, dq, -1.0, np.float64(nq), 1, first, stop)
+    begin, end = within(p, dp, 0.0, np_ - 1.0, -1, first, stop)
+    begin, end = within(q, dq, 0.0, nq - 1.0, -1, begin, end)
     return first, begin, end, stop
 
 
