@@ -15,7 +15,7 @@ $(VENV)/.core: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --editable '.[bench,test,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,learn,test,dev]'
 	@touch $@
 
 demo: $(VENV)/.core

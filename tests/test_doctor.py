@@ -14,7 +14,7 @@ from tomodask.errors import FormatError, MissingInputError
 from tomodask.inventory import take_inventory
 from tomodask.lease import held
 from tomodask.ledger import ledgers_of
-from tomodask.volume import volume_metadata
+from tomodask.volumestore import volume_metadata
 
 SETTINGS = {"center": 23.0, "volume": {"chunk_rows": 4}}
 PARTIAL = f".{'a' * 32}.partial"

@@ -9,7 +9,7 @@ import tifffile
 
 from tomodask.errors import InputError, OutputExistsError
 from tomodask.export import export_volume, parse_grey_range
-from tomodask.volume import VolumeSpec, create_volume
+from tomodask.volumestore import VolumeSpec, create_volume
 
 SHAPE = (20, 70, 60)
 

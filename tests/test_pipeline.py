@@ -30,7 +30,7 @@ from tomodask.projectors import make_projector
 from tomodask.quality import psnr
 from tomodask.samples import corrected_sinograms, slab
 from tomodask.scan import Scan
-from tomodask.volume import Volume, volume_metadata
+from tomodask.volumestore import Volume, volume_metadata
 
 SMALL = {"volume": {"chunk_rows": 4}, "corrections": {"stripes": {}, "outliers": {}}}
 

@@ -11,7 +11,7 @@ from zarr.storage import LocalStore
 
 from tomodask.errors import FormatError, InputError, MissingInputError, UnfinishedError
 from tomodask.query import TomodaskBackend, open_levels, open_scan, open_volume
-from tomodask.volume import VolumeSpec, create_volume
+from tomodask.volumestore import VolumeSpec, create_volume
 
 SHAPE = (40, 200, 150)
 ATTRIBUTES = {

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tomodask.cli.options import layer_of_flags
 from tomodask.errors import MissingInputError, RecipeError
 from tomodask.layers import Layer, assignments, environment_layer, recipe_file, resolve
 from tomodask.preprocess import CORRECTIONS
@@ -84,6 +85,27 @@ def test_an_algorithm_keeps_what_was_set_before():
     chosen = recipe("algorithm.fbp.filter=hann", algorithm={"fbp": {"padding": 3.0}})
     assert chosen.algorithm["fbp"]["filter"] == "hann"
     assert chosen.algorithm["fbp"]["padding"] == 3.0
+
+
+def test_a_flag_for_the_chosen_algorithm_reaches_whichever_was_chosen():
+    hann = layer_of_flags({"filter": "hann"})
+    assert resolve([hann])[0].algorithm["fbp"]["filter"] == "hann"
+    padded = Layer("file", {"algorithm": {"fbp": {"padding": 3.0}}})
+    assert resolve([padded, hann])[0].algorithm["fbp"]["padding"] == 3.0
+    named = layer_of_flags({"algorithm": "fbp", "filter": "hann"})
+    assert resolve([padded, named])[0].algorithm["fbp"]["filter"] == "hann"
+    with pytest.raises(RecipeError, match=r"algorithm\.fbp has no parameter 'num_iterations'"):
+        resolve([layer_of_flags({"algorithm": "fbp", "num_iterations": 5})])
+
+
+def test_a_geometry_that_is_not_set_leaves_the_digest_alone():
+    assert "geometry" not in Recipe().numerics()
+    cone = recipe("geometry.source_distance_mm=50")
+    assert run_hash(cone, center=1.0) != run_hash(Recipe(), center=1.0)
+    assert cone.geometry.couples_rows
+    assert not Recipe().geometry.couples_rows
+    with pytest.raises(RecipeError, match="source_distance_mm"):
+        recipe("geometry.source_distance_mm=0")
 
 
 def test_corrections_follow_the_signal():

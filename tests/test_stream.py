@@ -13,10 +13,11 @@ from tomodask import steps
 from tomodask.cluster.local import Workers
 from tomodask.layers import Layer, resolve
 from tomodask.ledger import Ledger
-from tomodask.pipeline import BlockTask, _plan, reconstruct_block
+from tomodask.pipeline import reconstruct_block
+from tomodask.runplan import BlockTask, plan_run
 from tomodask.scan import Scan
 from tomodask.stream import STAGES, Handover, StoppedError, stream_block
-from tomodask.volume import Volume, create_volume
+from tomodask.volumestore import Volume, create_volume
 
 CHUNK_ROWS = 4
 CORRECTIONS = {
@@ -38,7 +39,7 @@ def task(scan: Path, output: Path, sub_rows: int, threads: int = 1, **correction
         "volume": {"chunk_rows": CHUNK_ROWS}, "corrections": corrections,
     }  # fmt: skip
     recipe, _ = resolve([Layer("test", settings)])
-    plan = replace(_plan(recipe, Scan.open(scan), Workers(1, threads, 2**31)), block_rows=40)
+    plan = replace(plan_run(recipe, Scan.open(scan), Workers(1, threads, 2**31)), block_rows=40)
     volume = create_volume(output, plan.spec, plan.attributes())
     job = replace(plan.job(output, volume.uuid), sub_rows=sub_rows)
     (block,) = plan.blocks(job.ledger.done())

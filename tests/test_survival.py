@@ -22,7 +22,7 @@ from tomodask.lease import lease_path
 from tomodask.ledger import Ledger
 from tomodask.phantom import simulate_scan
 from tomodask.shards import partials_of
-from tomodask.volume import volume_metadata
+from tomodask.volumestore import volume_metadata
 
 # The plain NumPy projector, as it is slow enough to be killed in the middle of a block.
 SETTINGS = ("backend=reference", "volume.chunk_rows=4", "--center", "64.0")

@@ -16,7 +16,7 @@ from tomodask.ingest.formats import recognise
 from tomodask.ingest.source import SourceOptions
 from tomodask.layers import recipe_file, resolve
 from tomodask.scan import Scan, is_zarr
-from tomodask.volume import Volume, volume_metadata
+from tomodask.volumestore import Volume, volume_metadata
 
 
 def info(path: str | Path, options: SourceOptions | None = None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from tomodask.errors import FormatError, MissingInputError
 from tomodask.ingest.layout import Layout, task_id
 from tomodask.ledger import Ledger
 from tomodask.scan import scan_metadata
-from tomodask.volume import Volume, volume_metadata
+from tomodask.volumestore import Volume, volume_metadata
 
 
 @dataclass(frozen=True)

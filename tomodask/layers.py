@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tomodask.errors import MissingInputError, RecipeError
 from tomodask.preprocess import CORRECTIONS
 from tomodask.recipe import (
+    DEFAULT_ALGORITHM,
     DEFAULT_CORRECTIONS,
     Recipe,
     Tree,
@@ -28,6 +29,7 @@ from tomodask.recipe import (
 )
 
 ENVIRONMENT_PREFIX = "TOMODASK_"
+CHOSEN = "chosen"  # stands for the algorithm that an earlier layer chose
 NOT_SETTINGS = {"TOMODASK_DATA"}  # names the measured scans of the tests
 
 
@@ -177,10 +179,9 @@ def _with_corrections(listed: Any, changes: Tree) -> list[Tree]:
 
 
 def _with_algorithm(before: Any, choice: Any) -> Tree:
-    """The same algorithm keeps the parameters that were set before."""
+    """The same algorithm keeps the parameters that were set before; CHOSEN is whichever it is."""
     name, parameters = name_and_parameters("algorithm", choice)
-    if before is not None:
-        old, kept = name_and_parameters("algorithm", before)
-        if old == name:
-            parameters = {**kept, **parameters}
+    old, kept = name_and_parameters("algorithm", before or DEFAULT_ALGORITHM)
+    if name in (old, CHOSEN):
+        name, parameters = old, {**kept, **parameters}
     return {name: dict(parameters)}

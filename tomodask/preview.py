@@ -28,7 +28,7 @@ from tomodask.samples import (
     slice_range,
 )
 from tomodask.scan import Scan
-from tomodask.volume import Volume, volume_metadata
+from tomodask.volumestore import Volume, volume_metadata
 
 CUT_ROWS = 96  # rows of a vertical cut
 CUT_COLUMNS = 512  # columns are binned to at most so many

@@ -22,7 +22,7 @@ from xarray.core import indexing
 
 from tomodask.errors import FormatError, InputError, MissingInputError
 from tomodask.scan import Scan
-from tomodask.volume import volume_metadata
+from tomodask.volumestore import volume_metadata
 
 
 class TomodaskBackend(BackendEntrypoint):

@@ -21,6 +21,7 @@ from tomodask.projectors import BACKENDS
 from tomodask.reconstruct import ALGORITHMS, Reconstructor
 
 DEFAULT_CORRECTIONS = ("flatfield", "minus_log")
+DEFAULT_ALGORITHM = "fbp"
 NUMERICS_VERSION = 2  # raised when the same recipe gives other bytes: old ledgers are then refused
 
 Tree = dict[str, Any]
@@ -169,6 +170,32 @@ class VolumeOptions(_Section):
     levels: int | None = Field(None, ge=1, le=7, description="pyramid levels; null: enough")
 
 
+class GeometryOptions(_Section):
+    """How source, object and detector stand to each other, where it is not the plain parallel beam.
+
+    Anything set here couples the rows: the run goes over the whole volume, iteration by iteration.
+    """
+
+    source_distance_mm: float | None = Field(
+        None, gt=0, description="from the source to the rotation axis; null: a parallel beam"
+    )
+    tilt_deg: float = Field(
+        0.0, gt=-90, lt=90, description="of the rotation axis out of the detector (laminography)"
+    )
+    pitch_mm: float = Field(0.0, description="rise of the object a turn (helical scans)")
+    poses: str | None = Field(
+        None, description="table (CSV) of a pose a view: shifts in pixels, rotations in degrees"
+    )
+    volume_rows: int | None = Field(
+        None, ge=1, description="rows of the volume, around the detector's middle; null: as many"
+    )
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether a slice needs other detector rows than its own."""
+        return self.model_copy(update={"volume_rows": None}) != GeometryOptions()
+
+
 class ClusterOptions(_Section):
     """Where it runs; never changes a byte of the result."""
 
@@ -202,8 +229,12 @@ class Recipe(_Section):
         "auto", description="detector column of the rotation axis (0 = middle of the first pixel)"
     )
     center_slope: float = Field(0.0, description="columns that the axis moves a row (camera roll)")
+    geometry: GeometryOptions = Field(
+        GeometryOptions(), description="cone beam, tilted axis, helix, a pose a view"
+    )
     algorithm: Annotated[Tree, BeforeValidator(_algorithm)] = Field(
-        default_factory=lambda: _algorithm("fbp"), description="reconstruction algorithm"
+        default_factory=lambda: _algorithm(DEFAULT_ALGORITHM),
+        description="reconstruction algorithm",
     )
     backend: Annotated[str, BeforeValidator(_backend)] = Field(
         "fourier", description="projector: " + ", ".join(BACKENDS)
@@ -228,6 +259,8 @@ class Recipe(_Section):
         """What decides the result's bytes: nothing of paths, workers or cluster."""
         left_out = {"source", "output", "scan", "ingest", "cluster", "overwrite"}
         tree = self.model_dump(mode="json", exclude=left_out)
+        if self.geometry == GeometryOptions():
+            del tree["geometry"]  # volumes made before there was a choice keep their digest
         if self.corrections is None:
             tree["corrections"] = _corrections(_default_corrections(signal))
         return tree
@@ -268,7 +301,11 @@ def validation_text(
 
 
 def _known(path: list[str]) -> Iterable[str]:
-    sections: dict[str, type[BaseModel]] = {"volume": VolumeOptions, "cluster": ClusterOptions}
+    sections: dict[str, type[BaseModel]] = {
+        "volume": VolumeOptions,
+        "cluster": ClusterOptions,
+        "geometry": GeometryOptions,
+    }
     model = sections.get(path[0], Recipe) if len(path) > 1 else Recipe
     return model.model_fields
 

@@ -24,7 +24,7 @@ from tomodask.projectors import make_projector
 from tomodask.shards import ShardEntry
 
 if TYPE_CHECKING:
-    from tomodask.pipeline import BlockTask, Job
+    from tomodask.runplan import BlockTask, Job
 
 STAGES = ("read", "correct", "reconstruct", "write", "wait")
 

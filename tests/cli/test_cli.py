@@ -12,7 +12,7 @@ import tifffile
 import xarray as xr
 
 from tomodask.cli import COMMANDS, execute
-from tomodask.volume import volume_metadata
+from tomodask.volumestore import volume_metadata
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = ("volume.chunk_rows=4", "--workers", "1")

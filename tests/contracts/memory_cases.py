@@ -23,7 +23,6 @@ from zarr.codecs import BloscCodec
 from tomodask.cluster.local import Workers
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.layers import Layer, resolve
-from tomodask.pipeline import BlockTask, _plan
 from tomodask.plan import need_of_blocks, projector_need
 from tomodask.preprocess import (
     Flatfield,
@@ -36,10 +35,11 @@ from tomodask.preprocess import (
 )
 from tomodask.projections import Projections
 from tomodask.projectors import available_backends, make_projector
-from tomodask.reconstruct import FBP
+from tomodask.reconstruct import CGLS, FBP, LSQR, MLEM, SART, SIRT
+from tomodask.runplan import BlockTask, plan_run
 from tomodask.scan import Scan
 from tomodask.stream import stream_block
-from tomodask.volume import create_volume
+from tomodask.volumestore import create_volume
 
 THREADS = 2
 ON_COUNTS = {"outliers": Outliers(), "flatfield": Flatfield()}
@@ -48,7 +48,14 @@ ON_TRANSMISSIONS = {
     "minus_log": MinusLog(),
     "stripes": Stripes(),
 }
-ALGORITHM_EXAMPLES = {"fbp": FBP()}
+ALGORITHM_EXAMPLES = {
+    "fbp": FBP(),
+    "sirt": SIRT(2),
+    "sart": SART(1, num_subsets=4),
+    "cgls": CGLS(2),
+    "lsqr": LSQR(2),
+    "mlem": MLEM(2),
+}
 
 # columns, views, rows: some ten megabytes, in a second or two
 BACKEND_SIZES = {"reference": (768, 8, 2), "astra": (1024, 200, 4)}
@@ -149,7 +156,7 @@ def stream_case(folder: Path, rows: int) -> Measured:
         settings = {"source": str(source), "output": str(output), "center": columns / 2}
         recipe, _ = resolve([Layer("test", settings)])
         scan = Scan.open(source)
-        plan = _plan(recipe, scan, Workers(1, THREADS, 2**31))
+        plan = plan_run(recipe, scan, Workers(1, THREADS, 2**31))
         plan = replace(plan, sub_rows=32, block_rows=-(-rows // 32) * 32)
         need = need_of_blocks(
             scan, plan.columns, plan.corrections, recipe.reconstructor(), recipe.backend,

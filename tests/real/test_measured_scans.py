@@ -9,7 +9,7 @@ import pytest
 from tomodask.cli import execute
 from tomodask.errors import MissingInputError
 from tomodask.ingest import open_source
-from tomodask.volume import Volume, volume_metadata
+from tomodask.volumestore import Volume, volume_metadata
 
 pytestmark = pytest.mark.real
 

@@ -103,6 +103,8 @@ def preview(
     angle_units: o.AngleUnits = None,
     data: o.Data = None,
     center: o.Center = None,
+    algorithm: o.Algorithm = None,
+    num_iterations: o.NumIterations = None,
     filter: o.Filter = None,
     stripes: o.Stripes = False,
     json: o.Json = False,

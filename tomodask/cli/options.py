@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tomodask.layers import (
+    CHOSEN,
     Layer,
     assignments,
     environment_layer,
@@ -49,13 +50,20 @@ PATHS: dict[str, str] = {
     "scheduler": "cluster.scheduler",
     "dashboard": "cluster.dashboard",
     "overwrite": "overwrite",
-    "filter": "algorithm.fbp.filter",
+    "algorithm": "algorithm",
+    "num_iterations": f"algorithm.{CHOSEN}.num_iterations",
+    "filter": f"algorithm.{CHOSEN}.filter",
+    "source_distance": "geometry.source_distance_mm",
+    "tilt": "geometry.tilt_deg",
+    "pitch": "geometry.pitch_mm",
+    "poses": "geometry.poses",
     "zingers": "corrections.outliers",
     "stripes": "corrections.stripes",
     "delta_beta": "corrections.paganin.delta_beta",
 }
 
 READ, CORRECT, RUN = "Reading", "Correcting and reconstructing", "Running"
+GEOMETRY = "Geometry other than a plain parallel beam"
 
 Source = Annotated[
     str, typer.Argument(help="Raw scan (HDF5, NeXus, TIFF folder), scan store or Zarr stack.")
@@ -118,11 +126,31 @@ Center = Annotated[
     str | None,
     _option("--center", panel=CORRECT, text="Column of the rotation axis, or auto."),
 ]
+Algorithm = Annotated[
+    str | None, _option("--algorithm", panel=CORRECT, text="Reconstruction: fbp, sirt, cgls ...")
+]
+NumIterations = Annotated[
+    int | None, _option("--num-iterations", panel=CORRECT, text="Of an iterative algorithm.")
+]
 Filter = Annotated[
-    str | None, _option("--filter", panel=CORRECT, text="FBP window: ramp, hann, parzen ...")
+    str | None, _option("--filter", panel=CORRECT, text="Window of FBP and FDK: ramp, hann ...")
 ]
 Backend = Annotated[
-    str | None, _option("--backend", panel=CORRECT, text="Projector: fourier, reference, astra.")
+    str | None, _option("--backend", panel=CORRECT, text="Projector: fourier, numba_cpu, astra ...")
+]
+SourceDistance = Annotated[
+    float | None,
+    _option("--source-distance", panel=GEOMETRY, text="Source to rotation axis, mm (cone beam)."),
+]
+Tilt = Annotated[
+    float | None,
+    _option("--tilt", panel=GEOMETRY, text="Rotation axis out of the detector's plane, degrees."),
+]
+Pitch = Annotated[
+    float | None, _option("--pitch", panel=GEOMETRY, text="Rise of the object a turn, mm (helix).")
+]
+Poses = Annotated[
+    str | None, _option("--poses", panel=GEOMETRY, text="CSV table of a pose a view.")
 ]
 Zingers = Annotated[bool, _option("--zingers", panel=CORRECT, text="Remove bright outliers.")]
 Stripes = Annotated[
@@ -159,11 +187,23 @@ def layer_of_flags(flags: Mapping[str, Any]) -> Layer:
             path = PATHS[name].split(".")
             is_switch = path[0] == "corrections" and len(path) == 2
             set_path(tree, path, {} if is_switch and value is True else value)
+    if flags.get("algorithm") is not None:
+        tree["algorithm"] = {flags["algorithm"]: _parameters_of_chosen(flags)}
     if tree.get("corrections", {}).get("paganin"):
         for flag, parameter in (("energy", "energy_kev"), ("distance", "distance_mm")):
             if flags.get(flag) is not None:
                 tree["corrections"]["paganin"][parameter] = flags[flag]
     return Layer("flag", tree)
+
+
+def _parameters_of_chosen(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that set a parameter of the algorithm that another flag names."""
+    start = f"algorithm.{CHOSEN}."
+    return {
+        PATHS[name].removeprefix(start): value
+        for name, value in flags.items()
+        if PATHS.get(name, "").startswith(start) and value is not None
+    }
 
 
 def recipe_from(

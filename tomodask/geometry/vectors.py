@@ -73,3 +73,26 @@ def common_steps(**vectors: np.ndarray) -> dict[str, np.ndarray]:
     if any(number not in (1, most) for number in steps.values()):
         raise GeometryError(f"steps differ: {steps}; each must have 1 or {most}")
     return {name: np.broadcast_to(values, (most, 3)) for name, values in vectors.items()}
+
+
+def to_scalars(values: ArrayLike, name: str) -> np.ndarray:
+    """(num_steps,) finite float64 from one number or a list of them.
+
+    Raises
+    ------
+    GeometryError : another shape, nothing at all, or a number that is not finite.
+    """
+    scalars = np.array(values, dtype=np.float64, ndmin=1)
+    if scalars.ndim != 1 or scalars.size == 0:
+        raise GeometryError(
+            f"{name} of shape {np.shape(values)}: one number or a list of numbers is expected"
+        )
+    if not np.isfinite(scalars).all():
+        at = int(np.flatnonzero(~np.isfinite(scalars))[0])
+        raise GeometryError(f"{name}[{at}] is {scalars[at]}: finite numbers are needed")
+    return scalars
+
+
+def to_angles(values: ArrayLike) -> np.ndarray:
+    """(num_steps,) radians; see `to_scalars`."""
+    return to_scalars(values, "angles")

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from ome_zarr_models.v05 import Image
 
-from tomodask import volume as volume_module
+from tomodask import volumestore as volume_module
 from tomodask.errors import ChunkLayoutError, FormatError, InputError, OutputExistsError
 from tomodask.ledger import Ledger, ledgers_of
 from tomodask.shards import checksum, remove_partials
-from tomodask.volume import (
+from tomodask.volumestore import (
     Volume,
     VolumeSpec,
     create_volume,
@@ -293,7 +293,7 @@ def test_a_read_takes_a_crop_of_a_level(tmp_path):
 WRITE_FOR_EVER = """
 import sys
 import numpy as np
-from tomodask.volume import Volume
+from tomodask.volumestore import Volume
 volume = Volume.open(sys.argv[1])
 ones = np.ones((8, 256, 256), np.float32)
 for turn in range(1, 10**6):
