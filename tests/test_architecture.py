@@ -100,7 +100,11 @@ ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
     "astra": {"projectors/astra.py", "projectors/astra_rays.py"},
     "torch": {"projectors/torch_gradients.py"},
-    "llvmlite": {"projectors/vectors.py", "preprocess/kernels/vectors.py"},
+    "llvmlite": {
+        "projectors/vectors.py",
+        "projectors/joseph_window.py",
+        "preprocess/kernels/vectors.py",
+    },
 }
 # Methods that build on another one.
 METHOD_IMPORTS = {
