@@ -56,6 +56,7 @@ FRONT = {
     "provenance",
     "pipeline",
     "runplan",
+    "coupled",
     "run_geometry",
     "stream",
     "profiling",
