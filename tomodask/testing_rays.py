@@ -190,7 +190,7 @@ def rays_are_measured_in_the_world(backend: str) -> None:
         _assert_close(B.adjoint(y), 3 * A.adjoint(y), 1e-5, f"{name}, A.T")
 
 
-# ---- same bytes, whatever lies beside --------------------------------------------------------
+# ---- the same, whatever lies beside ----------------------------------------------------------
 
 
 def threads_do_not_change_a_byte_of_rays(backend: str) -> None:
@@ -215,7 +215,8 @@ def a_view_is_the_same_alone_and_among_others(backend: str) -> None:
         whole = kind(in_voxels(space, projections), 1).forward(x)
         for chosen in (np.s_[::2], np.s_[-1:]):
             part = kind(in_voxels(space, projections[chosen]), 1).forward(x)
-            assert part.tobytes() == whole[:, chosen].tobytes(), f"{name}: {chosen} differ"
+            # not to the byte: a backend may have a faster kernel for the views that are left
+            _assert_close(part, whole[:, chosen], 1e-5, f"{name}, {chosen}")
 
 
 # ---- manners ---------------------------------------------------------------------------------
