@@ -7,10 +7,17 @@ import pytest
 
 from tomodask.errors import DeviceError
 from tomodask.geometry import in_voxels, to_astra, volume
-from tomodask.projectors.astra_rays import AstraRays, around_the_middle, voxel_lengths
 from tomodask.testing_rays import cone_views, ray_cases, turning_volume
 
-experimental = pytest.importorskip("astra.experimental")
+experimental = pytest.importorskip(
+    "astra.experimental", reason="astra-toolbox (GPL) is not installed"
+)
+
+from tomodask.projectors.astra_rays import (  # noqa: E402  (it imports astra)
+    AstraRays,
+    around_the_middle,
+    voxel_lengths,
+)
 
 
 @pytest.mark.parametrize("case", ["laminography", "posed view by view", "a volume that turns"])
