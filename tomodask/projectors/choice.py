@@ -185,32 +185,6 @@ def gpu_backends() -> list[str]:
     return names
 
 
-def check_seen(volume: VolumeGeometry, projections: ProjectionGeometry) -> None:
-    """Refuse a volume that lies outside the beam of every view.
-
-    Raises
-    ------
-    GeometryError : in each view all corners of the volume are beyond the same edge of the detector,
-        or behind the source; or its steps are not those of the views.
-    """
-    in_voxels(volume, projections)  # refuses steps that differ
-    start = projections.source if projections.is_cone else projections.det_pos
-    frame = np.stack([projections.det_v, projections.det_u, projections.central_rays()], axis=1)
-    # corners = start + v det_v + u det_u + depth ray, in one view or step broadcast to all
-    v, u, depth = np.moveaxis((volume.corners() - start[:, None]) @ np.linalg.inv(frame), -1, 0)
-    width = depth if projections.is_cone else np.ones_like(depth)
-    rows, columns = projections.det_shape
-    v, u = v / (rows / 2), u / (columns / 2)
-    width = width * (1 - 1e-9)  # what touches the edge is not seen
-    beyond = [v >= width, v <= -width, u >= width, u <= -width, width <= 0]
-    if np.any([side.all(axis=1) for side in beyond], axis=0).all():
-        raise GeometryError(
-            f"no view sees the volume: its middle is at {volume.pos[0]}, its size "
-            f"{volume.size[0]}; the first view's source or ray is {projections.source[0]} and its "
-            f"detector at {projections.det_pos[0]}, {projections.det_size[0]} high and wide"
-        )
-
-
 def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
     """Whether a backend projects slices, and its class for rays if it has one."""
     if ":" in backend:

@@ -21,9 +21,15 @@ from array_api_compat import array_namespace, device
 from numpy.typing import ArrayLike
 
 from tomodask.errors import GeometryError, InputError
-from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry, in_voxels
+from tomodask.geometry import (
+    ParallelBeam,
+    ProjectionGeometry,
+    VolumeGeometry,
+    check_visible,
+    in_voxels,
+)
 from tomodask.geometry.slices import as_parallel_beam
-from tomodask.projectors.choice import check_seen, choose, gpu_backends
+from tomodask.projectors.choice import choose, gpu_backends
 from tomodask.projectors.device_arrays import (
     check_out,
     check_shape,
@@ -65,7 +71,7 @@ def operator(
     DeviceError : the backend needs a GPU and there is none.
     InputError, MissingPackageError : there is no such backend, or its package is not installed.
     """
-    check_seen(volume, projections)
+    check_visible(volume, projections)
     return Operator(volume, projections, backend, threads, volume_mask, projection_mask)
 
 
