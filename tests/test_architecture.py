@@ -30,6 +30,7 @@ BASE = {
     "projections",
     "blocks",
     "phantom",
+    "ellipsoids",
     "quality",
 }
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
@@ -69,13 +70,18 @@ FRONT = {
     "steps",
     "cli",
     "testing",
+    "testing_rays",
     "__main__",
 }
 
 # shelf: modules on it, shelves it may import, foreign packages it may import at the top of a file
 SHELVES = {
     "base": (BASE, ["base"], {"numpy", "scipy"}),
-    "methods": (METHODS, ["base", "methods"], {"numpy", "scipy", "numba"}),
+    "methods": (
+        METHODS,
+        ["base", "methods"],
+        {"numpy", "scipy", "numba", "array_api_compat"},
+    ),
     "storage": (
         STORAGE,
         ["base", "storage"],
@@ -91,7 +97,8 @@ SHELVES = {
 # A package that only few files on a shelf may import.
 ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
-    "astra": {"projectors/astra.py"},
+    "astra": {"projectors/astra.py", "projectors/astra_rays.py"},
+    "torch": {"projectors/torch_gradients.py"},
     "llvmlite": {"projectors/vectors.py", "preprocess/kernels/vectors.py"},
 }
 # Methods that build on another one.

@@ -70,7 +70,9 @@ def test_the_algorithm_in_contributing_is_one(rng):
     code = text.split("```python")[1].split("```")[0]
     code = "\n".join(line.removeprefix("   ") for line in code.splitlines())
     prelude = (
-        "from dataclasses import dataclass\nimport numpy as np\nProjector = ParallelBeam = object\n"
+        "from dataclasses import dataclass\nfrom typing import Any\n"
+        "from tomodask.geometry import ParallelBeam\n"
+        "from tomodask.reconstruct import LinearMap, Options, Problem\n"
     )
     names: dict = {}
     exec(compile(prelude + code, "CONTRIBUTING.md", "exec"), names)
@@ -79,7 +81,10 @@ def test_the_algorithm_in_contributing_is_one(rng):
         Box((0, 0, 0), (1, 32, 32)), ParallelBeam(angles, 1, 32, center_of_rotation=15.5)
     )
     y = disc_sinogram(angles, 32, 15.5, radius=9)[None]
-    found = names["Landweber"](num_iterations=60, step=5e-4)(y, A)
+    seen = []
+    solve = names["Landweber"](num_iterations=60, step=5e-4)
+    found = solve(y, A, callbacks=[lambda iteration, x, norm: seen.append(norm)])
+    assert len(seen) == 60
     truth = disc_image(32, 32, 9)
     assert np.linalg.norm(found[0] - truth) < 0.3 * np.linalg.norm(truth)
     assert np.linalg.norm(A(found) - y) < 0.1 * np.linalg.norm(y)

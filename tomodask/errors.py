@@ -5,6 +5,7 @@ prints it alone, without a traceback, and leaves with `exit_code`.
 """
 
 import errno
+from collections.abc import Sequence
 
 
 class TomodaskError(Exception):
@@ -40,6 +41,10 @@ class GeometryError(InputError):
     """A geometry, crop or shape that can't be."""
 
 
+class DeviceError(TomodaskError, RuntimeError):
+    """A GPU is asked for where there is none, or an array is where a backend can't reach it."""
+
+
 class RecipeError(InputError):
     """An unknown key or a value outside its range in a recipe."""
 
@@ -69,6 +74,17 @@ class MemoryBudgetError(TomodaskError, MemoryError):
 
 class MissingPackageError(TomodaskError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
+
+
+class DivergedError(TomodaskError, ArithmeticError):
+    """An iterative algorithm goes away from the solution.
+
+    residuals : the norms of y - A(x) up to there, of the row that diverges.
+    """
+
+    def __init__(self, message: str, residuals: Sequence[float] = ()) -> None:
+        super().__init__(message)
+        self.residuals = list(residuals)
 
 
 class BlocksFailedError(TomodaskError, RuntimeError):

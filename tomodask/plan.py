@@ -103,7 +103,9 @@ def need_of_blocks(
 def projector_need(
     backend: str, algorithm: Reconstructor, geometry: ParallelBeam, threads: int
 ) -> MemoryNeed:
-    """Declared memory of the widest projector that an algorithm will ask for."""
+    """Declared memory of the widest projector that an algorithm asks for, or its subsets'."""
     shape_yx = (geometry.det_count, geometry.det_count)
     wide = replace(geometry, det_count=algorithm.projector_columns(geometry))
-    return memory_need(backend, wide, shape_yx, threads)
+    subsets: int = getattr(algorithm, "num_subsets", 1)  # each has a projector of its own
+    one = memory_need(backend, wide.take_views(slice(None, None, subsets)), shape_yx, threads)
+    return MemoryNeed(subsets * one.fixed, one.per_row)

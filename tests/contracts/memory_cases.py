@@ -35,7 +35,7 @@ from tomodask.preprocess import (
 )
 from tomodask.projections import Projections
 from tomodask.projectors import available_backends, make_projector
-from tomodask.reconstruct import FBP
+from tomodask.reconstruct import CGLS, FBP, LSQR, MLEM, SART, SIRT
 from tomodask.runplan import BlockTask, plan_run
 from tomodask.scan import Scan
 from tomodask.stream import stream_block
@@ -48,7 +48,14 @@ ON_TRANSMISSIONS = {
     "minus_log": MinusLog(),
     "stripes": Stripes(),
 }
-ALGORITHM_EXAMPLES = {"fbp": FBP()}
+ALGORITHM_EXAMPLES = {
+    "fbp": FBP(),
+    "sirt": SIRT(2),
+    "sart": SART(1, num_subsets=4),
+    "cgls": CGLS(2),
+    "lsqr": LSQR(2),
+    "mlem": MLEM(2),
+}
 
 # columns, views, rows: some ten megabytes, in a second or two
 BACKEND_SIZES = {"reference": (768, 8, 2), "astra": (1024, 200, 4)}

@@ -123,8 +123,8 @@ class ParallelBeam:
         moved = None if center is None else center - start
         return replace(self, det_count=stop - start, center_of_rotation=moved)
 
-    def take_views(self, views: slice) -> ParallelBeam:
-        """The same beam with some of its views."""
+    def take_views(self, views: slice | np.ndarray) -> ParallelBeam:
+        """The same beam with some of its views: a slice, or an array of their indices."""
         shifts = None if self.column_shifts is None else self.column_shifts[views]
         return replace(self, angles=self.angles[views], column_shifts=shifts)
 

@@ -35,6 +35,7 @@ RAY_BACKENDS = {
 # what a backend needs beside NumPy and SciPy: the package it imports, and what installs it
 PACKAGES = {
     "fourier": ("numba", "tomodask"),
+    "numba_cpu": ("numba", "tomodask"),
     "finufft": ("finufft", "tomodask"),
     "astra": ("astra", "tomodask[astra]"),
 }
@@ -111,7 +112,11 @@ class Projector:
 
     x : (z, y, x) in `geometry.value_unit`; y : (row, angle, column), no unit. Any real dtype is
     taken and turned into float32; the results are float32.
+
+    independent_rows : each row of y is the projection of the slice of the same index alone.
     """
+
+    independent_rows = True
 
     def __init__(
         self,
@@ -173,6 +178,16 @@ class Projector:
             self._widened[before, after] = Projector((ny, nx), geometry, self._kind, self.threads)
         return self._widened[before, after]
 
+    @property
+    def num_angles(self) -> int:
+        return self.geometry.num_angles
+
+    def views(self, selection: slice | np.ndarray) -> Projector:
+        """The same volume seen by some of the views: a slice, or an array of their indices."""
+        _, ny, nx = self.domain_shape
+        geometry = self.geometry.take_views(selection)
+        return Projector((ny, nx), geometry, self._kind, self.threads)
+
     def _checked_sinograms(self, sinograms: np.ndarray) -> np.ndarray:
         return _checked(sinograms, self.range_shape, "sinograms (row, angle, column)")
 
@@ -196,6 +211,11 @@ def available_backends() -> list[str]:
     return [name for name in BACKENDS if name not in PACKAGES or find_spec(PACKAGES[name][0])]
 
 
+def available_ray_backends() -> list[str]:
+    """The backends for rays whose packages are installed; nothing is imported to find out."""
+    return [name for name in RAY_BACKENDS if name not in PACKAGES or find_spec(PACKAGES[name][0])]
+
+
 def load_backend(name: str) -> type[Backend]:
     """The class of a backend, by its name in `BACKENDS` or as "module:Class" (a plug-in).
 
@@ -204,12 +224,26 @@ def load_backend(name: str) -> type[Backend]:
     InputError : no backend has this name.
     MissingPackageError : its package is not installed.
     """
-    path = name if ":" in name else BACKENDS.get(name)
+    return cast("type[Backend]", _load(name, BACKENDS))
+
+
+def load_ray_backend(name: str) -> type[RayBackend]:
+    """The class of a backend for rays, by its name in `RAY_BACKENDS` or as "module:Class".
+
+    Raises
+    ------
+    InputError, MissingPackageError : as `load_backend`.
+    """
+    return cast("type[RayBackend]", _load(name, RAY_BACKENDS))
+
+
+def _load(name: str, table: dict[str, str]) -> object:
+    path = name if ":" in name else table.get(name)
     if path is None:
-        raise InputError(f"no projector backend {name!r}: there are {', '.join(BACKENDS)}")
+        raise InputError(f"no projector backend {name!r}: there are {', '.join(table)}")
     module, _, class_name = path.partition(":")
     try:
-        return cast("type[Backend]", getattr(import_module(module), class_name))
+        return getattr(import_module(module), class_name)
     except ModuleNotFoundError as error:
         package, source = PACKAGES.get(name, ("", ""))
         if error.name != package:

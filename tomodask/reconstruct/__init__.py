@@ -1,4 +1,8 @@
-"""Reconstruction: from corrected sinograms to a volume, written with A and A.T only."""
+"""Reconstruction: from corrected sinograms to a volume, written with A and A.T only.
+
+`fbp` sums filtered views. The others iterate: `options` has what they share (masks, start, box,
+callbacks), `spaces` what they do with arrays of any kind.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,34 @@ import numpy as np
 
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector
+from tomodask.reconstruct.cgls import CGLS
 from tomodask.reconstruct.fbp import FBP
+from tomodask.reconstruct.lsqr import LSQR
+from tomodask.reconstruct.mlem import MLEM
+from tomodask.reconstruct.options import History, LinearMap, Options, Problem
+from tomodask.reconstruct.sart import SART
+from tomodask.reconstruct.sirt import SIRT
 
-__all__ = ["ALGORITHMS", "FBP", "Reconstructor"]
+__all__ = [
+    "ALGORITHMS",
+    "CGLS",
+    "FBP",
+    "LSQR",
+    "MLEM",
+    "SART",
+    "SIRT",
+    "History",
+    "LinearMap",
+    "Options",
+    "Problem",
+    "Reconstructor",
+]
 
 
 class Reconstructor(Protocol):
     """What an algorithm must have: a frozen dataclass of parameters that is called."""
 
-    def __call__(self, sinograms: np.ndarray, A: Projector) -> np.ndarray:
+    def __call__(self, sinograms: np.ndarray, A: Projector, /) -> np.ndarray:
         """Sinograms (row, angle, column) -> volume (z, y, x) float32 in `A.geometry.value_unit`."""
 
     def projector_columns(self, geometry: ParallelBeam) -> int:
@@ -29,4 +52,9 @@ class Reconstructor(Protocol):
 
 ALGORITHMS: Mapping[str, type[Any]] = {
     "fbp": FBP,
+    "sirt": SIRT,
+    "sart": SART,
+    "cgls": CGLS,
+    "lsqr": LSQR,
+    "mlem": MLEM,
 }
