@@ -60,6 +60,7 @@ FRONT = {
     "profiling",
     "samples",
     "pictures",
+    "geometry_picture",
     "preview",
     "describe",
     "query",
