@@ -62,6 +62,7 @@ FRONT = {
     "profiling",
     "samples",
     "pictures",
+    "geometry_picture",
     "preview",
     "describe",
     "query",
