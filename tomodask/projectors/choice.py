@@ -19,17 +19,18 @@ from tomodask.geometry import (
 )
 from tomodask.geometry.slices import as_parallel_beam
 from tomodask.projectors import (
+    ANY_RAYS,
     BACKENDS,
     RAY_BACKENDS,
+    SLICE_BACKEND,
     RayBackend,
     load_backend,
     load_ray_backend,
     make_projector,
+    prepare_backend,
 )
 
 log = logging.getLogger(__name__)
-
-ANY_RAYS = "numba_cpu"  # what "auto" takes where there are no slices
 
 
 class Pair(Protocol):
@@ -118,7 +119,7 @@ def choose(
     views = in_voxels(volume, projections)
     beam = as_parallel_beam(volume, projections)
     if backend == "auto":
-        backend = ANY_RAYS if isinstance(beam, str) else "fourier"
+        backend = ANY_RAYS if isinstance(beam, str) else SLICE_BACKEND
         why = beam if isinstance(beam, str) else "the views are parallel slices"
         log.info("the backend %s projects: %s", backend, why)
     try:
@@ -197,3 +198,11 @@ def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
         load_backend(backend)  # its package may be missing
     by_rays = load_ray_backend(backend) if backend in RAY_BACKENDS else None
     return backend in BACKENDS, by_rays
+
+
+def prepare_for(volume: VolumeGeometry, projections: ProjectionGeometry, backend: str) -> None:
+    """Have the backend that will project this compile what it needs, once for all workers."""
+    is_slices = isinstance(as_parallel_beam(volume, projections), ParallelBeam)
+    if backend == "auto":
+        backend = SLICE_BACKEND if is_slices else ANY_RAYS
+    prepare_backend(backend, for_rays=not (is_slices and backend in BACKENDS))
