@@ -11,6 +11,7 @@ import tomodask
 
 ROOT = Path(tomodask.__file__).parent
 PACKAGES = {
+    "blockwise",
     "geometry",
     "ingest",
     "preprocess",
@@ -48,13 +49,14 @@ STORAGE = {
     "inventory",
     "volumestore",
 }
-RUNTIME = {"cluster", "plan"}
+RUNTIME = {"blockwise", "cluster", "plan"}
 FRONT = {
     "recipe",
     "layers",
     "provenance",
     "pipeline",
     "runplan",
+    "coupled",
     "run_geometry",
     "stream",
     "profiling",
@@ -100,7 +102,11 @@ ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
     "astra": {"projectors/astra.py", "projectors/astra_rays.py"},
     "torch": {"projectors/torch_gradients.py"},
-    "llvmlite": {"projectors/vectors.py", "preprocess/kernels/vectors.py"},
+    "llvmlite": {
+        "projectors/vectors.py",
+        "projectors/joseph_window.py",
+        "preprocess/kernels/vectors.py",
+    },
 }
 # Methods that build on another one.
 METHOD_IMPORTS = {

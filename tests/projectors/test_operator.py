@@ -12,17 +12,24 @@ import pytest
 
 import tomodask as td
 from tomodask.errors import DeviceError, GeometryError, InputError
-from tomodask.geometry import ProjectionGeometry, VolumeGeometry, in_voxels, volume
+from tomodask.geometry import (
+    ProjectionGeometry,
+    VolumeGeometry,
+    in_voxels,
+    laminography,
+    parallel,
+    volume,
+)
 from tomodask.projectors import device_arrays
 from tomodask.projectors import operator as operator_module
 from tomodask.projectors.operator import Operator
 from tomodask.projectors.reference_rays import ReferenceRays
-from tomodask.testing_rays import cone_views, parallel_views, turning_volume
+from tomodask.testing_rays import cone_views, turning_volume
 
 ANGLES = np.arange(6) * 1.1
 SPACE = volume(shape=(3, 5, 6))
 CONE = cone_views(ANGLES, (4, 7))
-SLICES = parallel_views(ANGLES, (3, 8))
+SLICES = parallel(angles=ANGLES, shape=(3, 8))
 
 
 @pytest.fixture
@@ -85,8 +92,10 @@ def test_shapes_and_geometries_change_over_in_the_transpose(A: Operator) -> None
     [
         (SPACE, SLICES, True),
         (SPACE, CONE, False),
-        (SPACE, parallel_views(ANGLES, (5, 8)), False),  # row 1 sees slice 0
-        (SPACE, parallel_views(ANGLES, (3, 8), tilt=0.3), False),
+        (SPACE, parallel(angles=ANGLES, shape=(5, 8)), False),  # row 1 sees slice 0
+        (volume(shape=(3, 5, 6), pos=(1, 0, 0)), SLICES, False),  # as does this
+        (volume(shape=(2, 5, 6), pos=(-0.5, 0, 0)), SLICES, False),  # row 2 sees no slice
+        (SPACE, laminography(angles=ANGLES, shape=(3, 8), tilt=0.3), False),
     ],
 )
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -97,8 +106,15 @@ def test_rows_are_independent_where_the_geometry_makes_them(
     assert A.independent_rows is A.T.independent_rows is expected
 
 
+def test_an_empty_row_stays_empty_to_the_last_bit(x: np.ndarray) -> None:
+    x[1] = 0
+    A = td.operator(SPACE, SLICES, "reference")
+    assert (A(x)[1] == 0).all()
+    assert (A.T(A(x))[1] == 0).all()
+
+
 def test_slices_beyond_the_detector_are_zeros(x: np.ndarray) -> None:
-    views = parallel_views(ANGLES, (1, 8))
+    views = parallel(angles=ANGLES, shape=(1, 8))
     A = td.operator(SPACE, views, "fourier")
     assert A(x).shape == (1, 6, 8)
     back = A.T(np.ones(A.range_shape))
@@ -395,3 +411,11 @@ def test_no_threads_are_refused() -> None:
 def test_a_volume_of_other_steps_than_the_views_is_refused() -> None:
     with pytest.raises(GeometryError, match="5 steps and 6 views"):
         td.operator(turning_volume(ANGLES[:5], SPACE.shape), CONE, "reference")
+
+
+def test_a_volume_that_no_view_sees_is_refused() -> None:
+    beside = volume(shape=(3, 5, 6), pos=(0, 0, 8.5))
+    with pytest.raises(GeometryError, match="no view sees the volume"):
+        td.operator(beside, parallel(angles=np.zeros(1), shape=(3, 8)))
+    one_of_two = parallel(angles=np.array([0, np.pi / 2]), shape=(3, 8))
+    assert td.operator(beside, one_of_two, "reference").num_angles == 2

@@ -19,17 +19,18 @@ from tomodask.geometry import (
 )
 from tomodask.geometry.slices import as_parallel_beam
 from tomodask.projectors import (
+    ANY_RAYS,
     BACKENDS,
     RAY_BACKENDS,
+    SLICE_BACKEND,
     RayBackend,
     load_backend,
     load_ray_backend,
     make_projector,
+    prepare_backend,
 )
 
 log = logging.getLogger(__name__)
-
-ANY_RAYS = "numba_cpu"  # what "auto" takes where there are no slices
 
 
 class Pair(Protocol):
@@ -51,10 +52,15 @@ class GpuBackend(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The pair that was chosen and the backend's name; `on_gpu`: it takes arrays on a GPU."""
+    """The pair that was chosen and the backend's name.
+
+    by_slices : a row of the detector sees one slice and nothing of others, not even by rounding.
+    on_gpu : it takes arrays on a GPU.
+    """
 
     pair: Pair
     name: str
+    by_slices: bool = False
     on_gpu: bool = False
 
 
@@ -112,7 +118,7 @@ def choose(
     views = in_voxels(volume, projections)
     beam = as_parallel_beam(volume, projections)
     if backend == "auto":
-        backend = ANY_RAYS if isinstance(beam, str) else "fourier"
+        backend = ANY_RAYS if isinstance(beam, str) else SLICE_BACKEND
         why = beam if isinstance(beam, str) else "the views are parallel slices"
         log.info("the backend %s projects: %s", backend, why)
     try:
@@ -121,7 +127,8 @@ def choose(
         able = ", ".join(backends_for(volume, projections))
         raise type(error)(f"{error}: take {able}") from None
     if way == "slices" and isinstance(beam, ParallelBeam):
-        return Choice(SlicePair(volume, projections, beam, backend, threads), backend)
+        pair = SlicePair(volume, projections, beam, backend, threads)
+        return Choice(pair, backend, by_slices=True)
     return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
 
 
@@ -178,32 +185,6 @@ def gpu_backends() -> list[str]:
     return names
 
 
-def check_seen(volume: VolumeGeometry, projections: ProjectionGeometry) -> None:
-    """Refuse a volume that lies outside the beam of every view.
-
-    Raises
-    ------
-    GeometryError : in each view all corners of the volume are beyond the same edge of the detector,
-        or behind the source; or its steps are not those of the views.
-    """
-    in_voxels(volume, projections)  # refuses steps that differ
-    start = projections.source if projections.is_cone else projections.det_pos
-    frame = np.stack([projections.det_v, projections.det_u, projections.central_rays()], axis=1)
-    # corners = start + v det_v + u det_u + depth ray, in one view or step broadcast to all
-    v, u, depth = np.moveaxis((volume.corners() - start[:, None]) @ np.linalg.inv(frame), -1, 0)
-    width = depth if projections.is_cone else np.ones_like(depth)
-    rows, columns = projections.det_shape
-    v, u = v / (rows / 2), u / (columns / 2)
-    width = width * (1 - 1e-9)  # what touches the edge is not seen
-    beyond = [v >= width, v <= -width, u >= width, u <= -width, width <= 0]
-    if np.any([side.all(axis=1) for side in beyond], axis=0).all():
-        raise GeometryError(
-            f"no view sees the volume: its middle is at {volume.pos[0]}, its size "
-            f"{volume.size[0]}; the first view's source or ray is {projections.source[0]} and its "
-            f"detector at {projections.det_pos[0]}, {projections.det_size[0]} high and wide"
-        )
-
-
 def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
     """Whether a backend projects slices, and its class for rays if it has one."""
     if ":" in backend:
@@ -212,8 +193,15 @@ def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
     if backend not in BACKENDS and backend not in RAY_BACKENDS:
         names = ", ".join({**BACKENDS, **RAY_BACKENDS})
         raise InputError(f"no projector backend {backend!r}: there are auto, {names}")
-    # `reference` has the same method for both: that for rays is the law here
-    takes_slices = backend in BACKENDS and backend != "reference"
-    if takes_slices:
+    if backend in BACKENDS:
         load_backend(backend)  # its package may be missing
-    return takes_slices, load_ray_backend(backend) if backend in RAY_BACKENDS else None
+    by_rays = load_ray_backend(backend) if backend in RAY_BACKENDS else None
+    return backend in BACKENDS, by_rays
+
+
+def prepare_for(volume: VolumeGeometry, projections: ProjectionGeometry, backend: str) -> None:
+    """Have the backend that will project this compile what it needs, once for all workers."""
+    is_slices = isinstance(as_parallel_beam(volume, projections), ParallelBeam)
+    if backend == "auto":
+        backend = SLICE_BACKEND if is_slices else ANY_RAYS
+    prepare_backend(backend, for_rays=not (is_slices and backend in BACKENDS))

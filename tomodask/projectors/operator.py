@@ -21,9 +21,15 @@ from array_api_compat import array_namespace, device
 from numpy.typing import ArrayLike
 
 from tomodask.errors import GeometryError, InputError
-from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry, in_voxels
+from tomodask.geometry import (
+    ParallelBeam,
+    ProjectionGeometry,
+    VolumeGeometry,
+    check_visible,
+    in_voxels,
+)
 from tomodask.geometry.slices import as_parallel_beam
-from tomodask.projectors.choice import check_seen, choose, gpu_backends
+from tomodask.projectors.choice import choose, gpu_backends
 from tomodask.projectors.device_arrays import (
     check_out,
     check_shape,
@@ -65,7 +71,7 @@ def operator(
     DeviceError : the backend needs a GPU and there is none.
     InputError, MissingPackageError : there is no such backend, or its package is not installed.
     """
-    check_seen(volume, projections)
+    check_visible(volume, projections)
     return Operator(volume, projections, backend, threads, volume_mask, projection_mask)
 
 
@@ -79,6 +85,8 @@ class Operator:
     domain, range : the geometries between which A maps.
     domain_shape : (z, y, x). range_shape : (row, angle, column).
     backend : name of the backend that projects.
+    independent_rows : row i of y and slice i of x belong together, and to no others; true where
+        the backend projects slice by slice, and there are as many rows as slices.
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class Operator:
         )
         choice = choose(volume, projections, backend, self.threads)
         self.backend = choice.name
+        self.independent_rows = choice.by_slices and _same_rows(volume, projections)
         x = _Space("volume (z, y, x)", self.domain_shape, self.volume_mask)
         y = _Space("projections (row, angle, column)", self.range_shape, self.projection_mask)
         self._forward = _Way(choice.pair.forward, x, y, choice.name, choice.on_gpu)
@@ -127,13 +136,6 @@ class Operator:
     @property
     def num_angles(self) -> int:
         return self.range_shape[1]
-
-    @cached_property
-    def independent_rows(self) -> bool:
-        """Whether row i of y and slice i of x belong together, and to no others."""
-        beam = as_parallel_beam(self.domain, self.range)
-        same_rows = self.domain_shape[0] == self.range_shape[0]
-        return isinstance(beam, ParallelBeam) and beam.row_start == 0 and same_rows
 
     def views(self, selection: Views) -> Operator:
         """The operator of some of the views, by the same backend: a slice, indices or a mask."""
@@ -266,6 +268,12 @@ class _Way:
         if after is not None:
             result = xp.where(after != 0, result * after, 0)
         return result
+
+
+def _same_rows(volume: VolumeGeometry, projections: ProjectionGeometry) -> bool:
+    beam = as_parallel_beam(volume, projections)
+    aligned = isinstance(beam, ParallelBeam) and beam.row_start == 0
+    return aligned and volume.shape[0] == projections.det_shape[0]
 
 
 def cores() -> int:

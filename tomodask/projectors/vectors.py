@@ -30,7 +30,7 @@ def _cache_folder() -> Path | None:
     version of the sources has a folder.
     """
     here = Path(__file__).parent
-    files = sorted([*here.glob("lane_*.py"), Path(__file__)])
+    files = sorted([*here.glob("lane_*.py"), *here.glob("joseph_*.py"), Path(__file__)])
     sources = b"".join(file.read_bytes() for file in files)
     name = f"tomodask-kernels-{hashlib.sha256(sources).hexdigest()[:16]}"
     given = numba.config.CACHE_DIR
