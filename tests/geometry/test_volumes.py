@@ -14,7 +14,9 @@ def test_size_is_shape_unless_given_and_voxels_share_it():
     np.testing.assert_allclose(volume.voxel_size, [(0.5, 2, 0.5)])
     np.testing.assert_allclose(volume.size, [(1, 6, 2)])
     np.testing.assert_allclose(volume.first, [(-0.25, -1, 1.25)])
-    assert td.volume(shape=5).shape == (5, 5, 5)
+    assert td.volume(shape=5, pos=2).shape == (5, 5, 5)
+    assert td.volume(shape=5, pos=2).pos.tolist() == td.volume_vec(shape=5, pos=2).pos.tolist()
+    assert td.volume(shape=5, pos=2).pos.tolist() == [[2, 2, 2]]
 
 
 def test_an_extent_is_pos_and_size():
