@@ -89,6 +89,8 @@ def test_a_turning_volume_is_a_turning_beam() -> None:
         (SPACE, replace(VIEWS, det_u=VIEWS.det_u + np.array([0.02, 0, 0])), "lean, 0.02 voxels"),
         (SPACE, replace(VIEWS, source=VIEWS.source + 0.1 * VIEWS.det_u), "at an angle, 0.09"),
         (SPACE, replace(VIEWS, det_pos=np.array([0.3, 0, 0])), "0.3 voxels beside the slices"),
+        (SPACE, replace(VIEWS, det_pos=np.array([4.0, 0, 0])), "the first one on slice 4"),
+        (SPACE, replace(VIEWS, det_pos=np.array([-4.0, 0, 0])), "the first one on slice -4"),
         (turning_volume(ANGLES, (4, 9, 10)), VIEWS, "shift between views"),
         (turning_volume(ANGLES[:3], (4, 9, 10)), VIEWS, "3 steps and 4 views"),
     ],

@@ -98,7 +98,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (volume(shape=(3, 6, 6), pos=(0, 0, 50)), parallel_views(np.zeros(1), (3, 8))),
         (volume(shape=(3, 6, 6), pos=(3, 0, 0)), SLICES),  # touches the rows' edge
         (volume(shape=(3, 6, 6), pos=(20, 0, 0)), CONE),
-        (volume(shape=(3, 6, 6), pos=(0, -60, 0)), cone_views(np.zeros(1), (3, 8))),  # behind
+        (volume(shape=(3, 6, 6), pos=(-20, 0, 0)), CONE),
+        (volume(shape=(3, 6, 6), pos=(0, 0, -50)), parallel_views(np.zeros(1), (3, 8))),
+        # behind the source, and larger than what the rays would meet if they went backwards
+        (volume(shape=(90, 6, 90), pos=(0, -60, 0)), cone_views(np.zeros(1), (3, 8))),
     ],
 )
 def test_a_volume_that_no_view_sees_is_refused(

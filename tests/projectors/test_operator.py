@@ -86,6 +86,8 @@ def test_shapes_and_geometries_change_over_in_the_transpose(A: Operator) -> None
         (SPACE, SLICES, True),
         (SPACE, CONE, False),
         (SPACE, parallel_views(ANGLES, (5, 8)), False),  # row 1 sees slice 0
+        (volume(shape=(3, 5, 6), pos=(1, 0, 0)), SLICES, False),  # as does this
+        (volume(shape=(2, 5, 6), pos=(-0.5, 0, 0)), SLICES, False),  # row 2 sees no slice
         (SPACE, parallel_views(ANGLES, (3, 8), tilt=0.3), False),
     ],
 )
@@ -95,6 +97,13 @@ def test_rows_are_independent_where_the_geometry_makes_them(
 ) -> None:
     A = td.operator(space, views, backend)
     assert A.independent_rows is A.T.independent_rows is expected
+
+
+def test_an_empty_row_stays_empty_to_the_last_bit(x: np.ndarray) -> None:
+    x[1] = 0
+    A = td.operator(SPACE, SLICES, "reference")
+    assert (A(x)[1] == 0).all()
+    assert (A.T(A(x))[1] == 0).all()
 
 
 def test_slices_beyond_the_detector_are_zeros(x: np.ndarray) -> None:

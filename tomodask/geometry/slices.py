@@ -50,6 +50,8 @@ def as_parallel_beam(volume: VolumeGeometry, projections: ProjectionGeometry) ->
     row_start = round(float(offsets[0]))
     if (worst := np.abs(offsets - row_start).max()) > 1e-6:
         return f"detector rows lie {worst:.3g} voxels beside the slices, or shift between views"
+    if not -volume.shape[0] < row_start < projections.det_shape[0]:
+        return f"no detector row lies on a slice: the first one on slice {-row_start}"
     return _beam(views.first, views.step_u, views.shape, views.det_shape[1], row_start)
 
 

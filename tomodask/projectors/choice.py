@@ -51,10 +51,15 @@ class GpuBackend(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The pair that was chosen and the backend's name; `on_gpu`: it takes arrays on a GPU."""
+    """The pair that was chosen and the backend's name.
+
+    by_slices : a row of the detector sees one slice and nothing of others, not even by rounding.
+    on_gpu : it takes arrays on a GPU.
+    """
 
     pair: Pair
     name: str
+    by_slices: bool = False
     on_gpu: bool = False
 
 
@@ -121,7 +126,8 @@ def choose(
         able = ", ".join(backends_for(volume, projections))
         raise type(error)(f"{error}: take {able}") from None
     if way == "slices" and isinstance(beam, ParallelBeam):
-        return Choice(SlicePair(volume, projections, beam, backend, threads), backend)
+        pair = SlicePair(volume, projections, beam, backend, threads)
+        return Choice(pair, backend, by_slices=True)
     return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
 
 
@@ -212,8 +218,7 @@ def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
     if backend not in BACKENDS and backend not in RAY_BACKENDS:
         names = ", ".join({**BACKENDS, **RAY_BACKENDS})
         raise InputError(f"no projector backend {backend!r}: there are auto, {names}")
-    # `reference` has the same method for both: that for rays is the law here
-    takes_slices = backend in BACKENDS and backend != "reference"
-    if takes_slices:
+    if backend in BACKENDS:
         load_backend(backend)  # its package may be missing
-    return takes_slices, load_ray_backend(backend) if backend in RAY_BACKENDS else None
+    by_rays = load_ray_backend(backend) if backend in RAY_BACKENDS else None
+    return backend in BACKENDS, by_rays

@@ -79,6 +79,8 @@ class Operator:
     domain, range : the geometries between which A maps.
     domain_shape : (z, y, x). range_shape : (row, angle, column).
     backend : name of the backend that projects.
+    independent_rows : row i of y and slice i of x belong together, and to no others; true where
+        the backend projects slice by slice, and there are as many rows as slices.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Operator:
         )
         choice = choose(volume, projections, backend, self.threads)
         self.backend = choice.name
+        self.independent_rows = choice.by_slices and _same_rows(volume, projections)
         x = _Space("volume (z, y, x)", self.domain_shape, self.volume_mask)
         y = _Space("projections (row, angle, column)", self.range_shape, self.projection_mask)
         self._forward = _Way(choice.pair.forward, x, y, choice.name, choice.on_gpu)
@@ -127,13 +130,6 @@ class Operator:
     @property
     def num_angles(self) -> int:
         return self.range_shape[1]
-
-    @cached_property
-    def independent_rows(self) -> bool:
-        """Whether row i of y and slice i of x belong together, and to no others."""
-        beam = as_parallel_beam(self.domain, self.range)
-        same_rows = self.domain_shape[0] == self.range_shape[0]
-        return isinstance(beam, ParallelBeam) and beam.row_start == 0 and same_rows
 
     def views(self, selection: Views) -> Operator:
         """The operator of some of the views, by the same backend: a slice, indices or a mask."""
@@ -266,6 +262,12 @@ class _Way:
         if after is not None:
             result = xp.where(after != 0, result * after, 0)
         return result
+
+
+def _same_rows(volume: VolumeGeometry, projections: ProjectionGeometry) -> bool:
+    beam = as_parallel_beam(volume, projections)
+    aligned = isinstance(beam, ParallelBeam) and beam.row_start == 0
+    return aligned and volume.shape[0] == projections.det_shape[0]
 
 
 def cores() -> int:

@@ -14,8 +14,7 @@ import numpy as np
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector, row_centers
 from tomodask.reconstruct.angular import is_full_turn
-
-OFFSET_AXIS = 0.1  # of the columns off the middle: nearer, and the whole overlap is worth its noise
+from tomodask.reconstruct.offset_detector import OFFSET_AXIS, opposite_weights
 
 
 def is_half_acquisition(geometry: ParallelBeam) -> bool:
@@ -51,8 +50,7 @@ def overlap_weights(det_count: int, center: float, shifts: np.ndarray | float = 
     s = np.arange(det_count) - center - shifts
     if center > (det_count - 1) / 2:
         s = -s  # the far side is where s is positive
-    across = np.clip((1 + s / near) / 2, 0, 1)
-    return np.asarray((np.sin(np.pi / 2 * across) ** 2).astype(np.float32))
+    return opposite_weights(s, near)
 
 
 def far_radius(geometry: ParallelBeam) -> np.ndarray:
