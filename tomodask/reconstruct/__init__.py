@@ -1,7 +1,7 @@
 """Reconstruction: from corrected sinograms to a volume, written with A and A.T only.
 
-`fbp` sums filtered views. The others iterate: `options` has what they share (masks, start, box,
-callbacks), `spaces` what they do with arrays of any kind.
+`fbp` and `fdk` (cone beams) sum filtered views. The others iterate: `options` has what they share
+(masks, start, box, callbacks), `spaces` what they do with arrays of any kind.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector
 from tomodask.reconstruct.cgls import CGLS
 from tomodask.reconstruct.fbp import FBP
+from tomodask.reconstruct.fdk import FDK
 from tomodask.reconstruct.fista_tv import FISTATV
 from tomodask.reconstruct.lsqr import LSQR
 from tomodask.reconstruct.mlem import MLEM
@@ -27,6 +28,7 @@ __all__ = [
     "ALGORITHMS",
     "CGLS",
     "FBP",
+    "FDK",
     "FISTATV",
     "LSQR",
     "MLEM",
@@ -56,6 +58,7 @@ class Reconstructor(Protocol):
 
 ALGORITHMS: Mapping[str, type[Any]] = {
     "fbp": FBP,
+    "fdk": FDK,
     "sirt": SIRT,
     "sart": SART,
     "cgls": CGLS,
