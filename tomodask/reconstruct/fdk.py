@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tomodask.errors import InputError
+from tomodask.errors import GeometryError, InputError
 from tomodask.projectors.device_arrays import check_shape, like, on_host, to_float32
 from tomodask.projectors.operator import Operator, operator
 from tomodask.projectors.rowfilter import PadMode, RowFilter, view_runs
@@ -69,7 +69,7 @@ class FDK:
         """
         values = to_float32(on_host(projections, "projections"), "projections")
         check_shape(values.shape, A.range_shape, "projections (row, angle, column)")
-        orbit = orbit_of(A.volume, A.projections)
+        orbit = _orbit(A)
         beyond = (0, 0)
         if is_full_turn(orbit.angles) and is_offset_detector(orbit.fan_angles):
             weights = offset_detector_weights(orbit.fan_angles)[None]
@@ -114,6 +114,13 @@ class FDK:
 
         share(filter_row, rows, threads)
         return filtered
+
+
+def _orbit(A: Operator) -> Orbit:
+    try:
+        return orbit_of(A.volume, A.projections)
+    except GeometryError as error:
+        raise GeometryError(f"FDK can't reconstruct from these views: {error}") from error
 
 
 def _fill_with_cosines(
