@@ -130,6 +130,15 @@ def test_masked_pixels_have_no_influence(solve, garbage, A, y):
 
 
 @each
+def test_a_masked_pixel_is_a_ray_that_meets_nothing(solve, A, y):
+    mask = np.ones(A.range_shape[1:], bool)
+    mask[3], mask[6, 2:5], mask[11, 7] = False, False, False
+    blind = Dense(A.matrix * mask.reshape(-1, 1), A.domain_shape, A.range_shape)
+    x = solve(y, A, projection_mask=mask)
+    assert np.allclose(x, solve(y * mask, blind), rtol=1e-4, atol=1e-5)
+
+
+@each
 def test_masked_voxels_stay_as_they_began(solve, A, y, rng):
     truth, mask = smooth_volume(3), rng.uniform(size=A.domain_shape) < 0.6
     start = np.where(mask, np.float32(0.5), truth)
