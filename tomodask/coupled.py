@@ -28,7 +28,7 @@ from tomodask.errors import GeometryError, MemoryBudgetError
 from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry
 from tomodask.plan import StreamNeed
 from tomodask.preprocess import apply_corrections
-from tomodask.projectors.choice import prepare_for
+from tomodask.projectors.choice import chosen_way, prepare_for
 from tomodask.recipe import Recipe
 from tomodask.reconstruct.fbp import clear_outside, view_radius
 from tomodask.run_geometry import run_geometry
@@ -83,6 +83,7 @@ def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
     beam = beam.with_center(center, recipe.center_slope)
     beam = beam.take_rows(*rows).take_columns(*columns)
     volume, views = run_geometry(recipe.geometry, beam, scan.geometry.det_rows)
+    chosen_way(volume, views, recipe.backend)  # refuses by name what it can't project
     corrections = corrections_for(scan, recipe)
     spec = replace(volume_spec(recipe, scan, rows, columns), shape=volume.shape)
     halo = sum(correct.halo(scan.geometry) for correct in corrections)

@@ -33,6 +33,9 @@ from tomodask.projectors import (
 log = logging.getLogger(__name__)
 
 
+Way = Literal["slices", "rays", "gpu rays"]
+
+
 class Pair(Protocol):
     """Projection of one volume and its adjoint, in lengths of the world."""
 
@@ -116,21 +119,34 @@ def choose(
     DeviceError : the backend needs a GPU and there is none.
     InputError, MissingPackageError : see `load_backend`.
     """
-    views = in_voxels(volume, projections)
     beam = as_parallel_beam(volume, projections)
+    backend, way = chosen_way(volume, projections, backend)
+    if way == "slices" and isinstance(beam, ParallelBeam):
+        pair = SlicePair(volume, projections, beam, backend, threads)
+        return Choice(pair, backend, by_slices=True)
+    views = in_voxels(volume, projections)
+    return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
+
+
+def chosen_way(
+    volume: VolumeGeometry, projections: ProjectionGeometry, backend: str
+) -> tuple[str, Way]:
+    """Name of the backend, "auto" resolved, and how it projects; nothing is made ready yet.
+
+    Raises
+    ------
+    GeometryError, DeviceError, InputError, MissingPackageError : see `choose`.
+    """
+    views, beam = in_voxels(volume, projections), as_parallel_beam(volume, projections)
     if backend == "auto":
         backend = ANY_RAYS if isinstance(beam, str) else SLICE_BACKEND
         why = beam if isinstance(beam, str) else "the views are parallel slices"
         log.info("the backend %s projects: %s", backend, why)
     try:
-        way = _way(backend, views, beam)
+        return backend, _way(backend, views, beam)
     except (GeometryError, DeviceError) as error:
         able = " or ".join(backends_for(volume, projections))
         raise type(error)(f"{error}: take {able}") from None
-    if way == "slices" and isinstance(beam, ParallelBeam):
-        pair = SlicePair(volume, projections, beam, backend, threads)
-        return Choice(pair, backend, by_slices=True)
-    return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
 
 
 def backends_for(volume: VolumeGeometry, projections: ProjectionGeometry) -> list[str]:
@@ -146,9 +162,7 @@ def backends_for(volume: VolumeGeometry, projections: ProjectionGeometry) -> lis
     return able
 
 
-def _way(
-    backend: str, views: VoxelViews, beam: ParallelBeam | str
-) -> Literal["slices", "rays", "gpu rays"]:
+def _way(backend: str, views: VoxelViews, beam: ParallelBeam | str) -> Way:
     """How a backend projects this: on a GPU if it can, else by slices where there are some.
 
     Raises
@@ -202,7 +216,5 @@ def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
 
 def prepare_for(volume: VolumeGeometry, projections: ProjectionGeometry, backend: str) -> None:
     """Have the backend that will project this compile what it needs, once for all workers."""
-    is_slices = isinstance(as_parallel_beam(volume, projections), ParallelBeam)
-    if backend == "auto":
-        backend = SLICE_BACKEND if is_slices else ANY_RAYS
-    prepare_backend(backend, for_rays=not (is_slices and backend in BACKENDS))
+    name, way = chosen_way(volume, projections, backend)
+    prepare_backend(name, for_rays=way != "slices")
