@@ -234,8 +234,12 @@ def _check(recipe: Recipe, scan: Scan) -> None:
     options, (name,) = recipe.geometry, recipe.algorithm
     algorithm = recipe.reconstructor()
     is_cone = options.source_distance_mm is not None
-    beam = "cone" if is_cone else "parallel"
-    if beam not in getattr(algorithm, "beams", ("parallel", "cone")) or name == "fbp":
+    if not is_cone and "parallel" not in getattr(algorithm, "beams", ("parallel",)):
+        raise GeometryError(
+            f"{name} can't reconstruct from a parallel beam: say where the source is with "
+            "--source-distance, or take --algorithm fbp"
+        )
+    if name == "fbp":
         what = "a cone beam" if is_cone else "a tilted axis, a helix or poses"
         others = "fdk, sirt, cgls" if is_cone else "sirt, cgls"
         raise GeometryError(
