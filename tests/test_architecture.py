@@ -11,6 +11,7 @@ import tomodask
 
 ROOT = Path(tomodask.__file__).parent
 PACKAGES = {
+    "blockwise",
     "geometry",
     "ingest",
     "preprocess",
@@ -48,7 +49,7 @@ STORAGE = {
     "inventory",
     "volumestore",
 }
-RUNTIME = {"cluster", "plan"}
+RUNTIME = {"blockwise", "cluster", "plan"}
 FRONT = {
     "recipe",
     "layers",
