@@ -9,24 +9,16 @@ from typing import Any
 import numpy as np
 
 from tomodask.blockwise.arrays import BlockArray, Constant, Projection
-from tomodask.blockwise.passes import _projections
+from tomodask.blockwise.passes import projections_in
 from tomodask.blockwise.plan import Cut, Problem, cut_adjoint, cut_forward
-from tomodask.blockwise.scratch import Region, Run, Shape
-from tomodask.blockwise.tasks import (
-    BackProjection,
-    ForwardProjection,
-    Source,
-    slab_box,
-    take_views,
-)
-from tomodask.blockwise.trees import Tree
+from tomodask.blockwise.scratch import Region, Shape
+from tomodask.blockwise.tasks import BackProjection, ForwardProjection, Source, take_views
 from tomodask.blockwise.workspace import Workspace, hash_of
 from tomodask.errors import GeometryError
 from tomodask.geometry import (
     ProjectionGeometry,
     VolumeGeometry,
     check_visible,
-    footprint,
     in_voxels,
 )
 from tomodask.projectors import load_ray_backend
@@ -125,7 +117,7 @@ class OnBlocks:
         """Write the argument, unless reading it as a formula costs no more."""
         leaves = self.argument.leaves()
         reads = sum(not isinstance(leaf, Constant) for leaf in leaves)
-        if reads > CHEAP_READS or _projections(leaves):
+        if reads > CHEAP_READS or projections_in(leaves):
             self.argument.evaluate()
 
     def regions(self) -> list[Region]:
@@ -135,20 +127,9 @@ class OnBlocks:
         """With the geometry that the region needs alone, as it travels with the task."""
         A, tree, cut = self.A, self.argument.tree({}, {}), self.A.cuts[self.kind]
         if self.kind == "A":
-            return _forward(A, tree, region, cut.streamed)
+            views, volume = take_views(A.domain, A.range, slice(*region.lines))
+            return ForwardProjection(tree, volume, views, cut.streamed, A.backend, A.threads)
         return BackProjection(tree, A.domain, A.range, cut.streamed, A.backend, A.threads)
-
-
-def _forward(A: StoredOperator, x: Tree, region: Region, slabs: tuple[Run, ...]) -> Source:
-    views, volume = take_views(A.domain, A.range, slice(*region.lines))
-    rows = region.rows
-    seen = tuple(
-        slab
-        for slab in slabs
-        if (run := footprint(volume, views, slab_box(slab, volume)).rows).start < rows[1]
-        and run.stop > rows[0]
-    )
-    return ForwardProjection(x, volume, views, seen, A.backend, A.threads)
 
 
 def geometry_hash(volume: VolumeGeometry, projections: ProjectionGeometry) -> str:

@@ -34,7 +34,7 @@ def store(place: Workspace, wanted: Sequence[BlockArray]) -> list[StoredArray]:
 def dot(a: BlockArray, b: BlockArray) -> float:
     """The inner product; what A or A.T stands in is written in the same pass, for later use."""
     _check_shapes("dot", a, b)
-    costly = [array for array in {id(a): a, id(b): b}.values() if _projections([array])]
+    costly = [array for array in {id(a): a, id(b): b}.values() if projections_in([array])]
     return _pass(a.place, costly, [(a, b)])[1][0]
 
 
@@ -50,7 +50,7 @@ def stencil(function: Callable[..., Any], halo: int, volumes: Sequence[BlockArra
     """See `spaces.stencil`; the results are written at once."""
     _check_shapes("stencil", *volumes)
     place, shape = volumes[0].place, volumes[0].shape
-    for projection in _projections(volumes):
+    for projection in projections_in(volumes):
         projection.evaluate()
     made: dict[int, Tree] = {}
     trees = tuple(volume.tree({}, made) for volume in volumes)
@@ -73,7 +73,7 @@ def select(array: BlockArray, indices: tuple[int, ...]) -> BlockArray:
     shape = (array.shape[0], len(indices), array.shape[2])
     if isinstance(array, arrays.Constant):
         return arrays.Constant(array.place, shape, array.value)
-    for projection in _projections([array]):
+    for projection in projections_in([array]):
         projection.evaluate()
     tree = array.tree({}, {})
     files, _ = array.place.operate(
@@ -143,9 +143,9 @@ def _pass(
 ) -> tuple[list[StoredArray], list[float]]:
     """Write the arrays `wanted` and add up the products of `pairs`."""
     everything = [*wanted, *(array for pair in pairs for array in pair)]
-    for projection in _projections(everything)[:-1]:  # one can be worked out within the pass
+    for projection in projections_in(everything)[:-1]:  # one can be worked out within the pass
         projection.evaluate()
-    projections = _projections(everything)
+    projections = projections_in(everything)
     wanted = list(wanted)
     computed: dict[int, Computed] = {}
     kind = "formula"
@@ -178,7 +178,7 @@ def _pass(
     return stored, sums
 
 
-def _projections(wanted: Sequence[BlockArray]) -> list[arrays.Projection]:
+def projections_in(wanted: Sequence[BlockArray]) -> list[arrays.Projection]:
     """Those that are still to be worked out, each once."""
     found = {
         id(leaf): leaf

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+import numpy as np
+
 from tomodask.blockwise.scratch import ITEM, PIECES, Region, Run, piece_floats
 from tomodask.blockwise.tasks import slab_box, take_views
 from tomodask.errors import MemoryBudgetError
-from tomodask.geometry import ProjectionGeometry, VolumeGeometry, box_rows, footprint, in_voxels
+from tomodask.geometry import ProjectionGeometry, VolumeGeometry, footprint, in_voxels
 from tomodask.projectors import load_ray_backend
 
 
@@ -59,6 +61,10 @@ class Problem:
         """What formulas take, over the region that a task has computed."""
         return PIECES * ITEM * piece_floats(self.budget)
 
+    def shadow(self, slab: Run) -> np.ndarray:
+        """(num_angles, 2) rows of each view that see a slab."""
+        return footprint(self.volume, self.projections, slab_box(slab, self.volume)).view_rows
+
     def working_bytes(self, slab: Run, rows: Run, views: Run) -> int:
         """What the backend takes for a slab and a run of rows of some views."""
         seen, moved = take_views(self.volume, self.projections, slice(*views))
@@ -79,15 +85,17 @@ def cut_forward(problem: Problem) -> Cut:
     num_slabs = problem.volume.shape[0]
     height = max(1, min(num_slabs, _free(problem) // 6 // problem.row_bytes))
     while best is None:
+        slabs = list(_runs(num_slabs, ceil(num_slabs / height)))
+        shadows = [problem.shadow(slab) for slab in slabs]
         for rows in _halves(det_rows):
             views = min(problem.num_angles, kept_bytes // (problem.line_bytes * rows))
             if views < 1:
                 continue
-            cut = _forward(problem, rows, views, height)
+            cut = _forward(problem, rows, views, slabs, shadows)
             if cut.memory <= problem.budget and (best is None or _cost(cut) < _cost(best)):
                 best = cut
         if best is None and kept_bytes == problem.line_bytes and height == 1:
-            raise _too_small(problem, _forward(problem, 1, 1, 1).memory)
+            raise _too_small(problem, _forward(problem, 1, 1, slabs, shadows).memory)
         kept_bytes, height = max(problem.line_bytes, kept_bytes // 2), max(1, height // 2)
     return best
 
@@ -111,17 +119,19 @@ def cut_adjoint(problem: Problem) -> Cut:
         height, share = max(1, height // 2), share // 2
 
 
-def _forward(problem: Problem, rows: int, views: int, height: int) -> Cut:
+def _forward(
+    problem: Problem, rows: int, views: int, slabs: list[Run], shadows: list[np.ndarray]
+) -> Cut:
     det_rows = problem.projections.det_shape[0]
     # of equal size, so that no task is a small rest
     row_runs = list(_runs(det_rows, ceil(det_rows / rows)))
     view_runs = list(_runs(problem.num_angles, ceil(problem.num_angles / views)))
-    slabs = tuple(_runs(problem.volume.shape[0], ceil(problem.volume.shape[0] / height)))
     read = 0
-    for run in row_runs:
-        start, stop = box_rows(problem.volume, problem.projections, run)
-        met = sum(b - a for a, b in slabs if a < stop and b > start)
-        read += met * problem.row_bytes * len(view_runs)
+    for first, last in view_runs:
+        for (start, stop), shadow in zip(slabs, shadows, strict=True):
+            begin, end = _union(shadow[first:last])
+            times = sum(begin < run[1] and end > run[0] for run in row_runs)
+            read += times * (stop - start) * problem.row_bytes
     kept = problem.line_bytes * _longest(row_runs) * _longest(view_runs)
     memory = (
         2 * kept  # and the projection of one slab
@@ -131,19 +141,23 @@ def _forward(problem: Problem, rows: int, views: int, height: int) -> Cut:
     )
     # views after rows: the rows of a slab that was just read are in the page cache
     regions = tuple(Region(run, views) for run in row_runs for views in view_runs)
-    return Cut(regions, slabs, read, memory)
+    return Cut(regions, tuple(slabs), read, memory)
 
 
 def _adjoint(problem: Problem, height: int, share: int) -> Cut:
     nz, ny, _ = problem.volume.shape
     slabs = list(_runs(nz, ceil(nz / height)))
     read, most_rows = 0, 1
-    for slab in slabs:
-        seen = footprint(problem.volume, problem.projections, slab_box(slab, problem.volume))
-        read += len(seen.rows) * problem.num_angles * problem.line_bytes
-        most_rows = max(most_rows, len(seen.rows))
+    shadows = [problem.shadow(slab) for slab in slabs]
+    for shadow in shadows:
+        begin, end = _union(shadow)
+        most_rows = max(most_rows, end - begin)
     views = max(1, min(problem.num_angles, share // (problem.line_bytes * most_rows)))
     chunks = tuple(_runs(problem.num_angles, ceil(problem.num_angles / views)))
+    for shadow in shadows:
+        for first, last in chunks:
+            begin, end = _union(shadow[first:last])
+            read += (end - begin) * (last - first) * problem.line_bytes
     kept = _longest(slabs) * problem.row_bytes
     memory = (
         2 * kept  # and the back-projection of some views
@@ -152,6 +166,12 @@ def _adjoint(problem: Problem, height: int, share: int) -> Cut:
         + problem.piece_bytes
     )
     return Cut(tuple(Region(slab, (0, ny)) for slab in slabs), chunks, read, memory)
+
+
+def _union(shadow: np.ndarray) -> Run:
+    """Rows that any of some views needs."""
+    seen = shadow[shadow[:, 1] > shadow[:, 0]]
+    return (int(seen[:, 0].min()), int(seen[:, 1].max())) if len(seen) else (0, 0)
 
 
 def _free(problem: Problem) -> int:

@@ -97,7 +97,7 @@ class ForwardProjection:
     """A(x) in a region of (rows, views): slabs of x are read one after the other and added up.
 
     volume, projections : of the region's views alone.
-    slabs : runs of volume rows; those that no ray of the region meets may be left out.
+    slabs : runs of volume rows; those that no ray of the region meets are not read.
     """
 
     x: Tree
