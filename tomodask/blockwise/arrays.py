@@ -172,7 +172,9 @@ class StoredArray(BlockArray):
         self.file = file
 
     def tree(self, computed: dict[int, Computed], made: dict[int, Tree]) -> Tree:
-        return Read(self.file.path, self.shape)
+        if id(self.file) not in made:  # one node for each file, so that it is read once
+            made[id(self.file)] = Read(self.file.path, self.shape)
+        return made[id(self.file)]
 
     def text(self) -> str:
         return self.file.name

@@ -128,8 +128,8 @@ class OnBlocks:
         A, tree, cut = self.A, self.argument.tree({}, {}), self.A.cuts[self.kind]
         if self.kind == "A":
             views, volume = take_views(A.domain, A.range, slice(*region.lines))
-            return ForwardProjection(tree, volume, views, cut.streamed, A.backend, A.threads)
-        return BackProjection(tree, A.domain, A.range, cut.streamed, A.backend, A.threads)
+            return ForwardProjection(tree, volume, views, cut.length, A.backend, A.threads)
+        return BackProjection(tree, A.domain, A.range, cut.length, A.backend, A.threads)
 
 
 def geometry_hash(volume: VolumeGeometry, projections: ProjectionGeometry) -> str:

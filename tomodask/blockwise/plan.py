@@ -15,19 +15,25 @@ from math import ceil
 
 import numpy as np
 
-from tomodask.blockwise.scratch import ITEM, PIECES, Region, Run, piece_floats
+from tomodask.blockwise.scratch import ITEM, PIECES, Region, Run, piece_floats, runs
 from tomodask.blockwise.tasks import slab_box, take_views
 from tomodask.errors import MemoryBudgetError
 from tomodask.geometry import ProjectionGeometry, VolumeGeometry, footprint, in_voxels
 from tomodask.projectors import load_ray_backend
 
+GROUPS = 64  # slabs by whose shadows the bytes that A(x) reads are counted
+
 
 @dataclass(frozen=True)
 class Cut:
-    """`kept` regions, one a task, and the `streamed` runs of what each reads."""
+    """`kept` regions, one a task, and how many rows or views of the other side stream by at once.
+
+    bytes_read : of the other side, by all tasks together; of A(x) counted a little too high.
+    memory : bytes that a task takes.
+    """
 
     kept: tuple[Region, ...]
-    streamed: tuple[Run, ...]
+    length: int
     bytes_read: int
     memory: int
 
@@ -61,6 +67,11 @@ class Problem:
         """What formulas take, over the region that a task has computed."""
         return PIECES * ITEM * piece_floats(self.budget)
 
+    @property
+    def free(self) -> int:
+        """For arrays and the backend."""
+        return max(0, self.budget - self.piece_bytes)
+
     def shadow(self, slab: Run) -> np.ndarray:
         """(num_angles, 2) rows of each view that see a slab."""
         return footprint(self.volume, self.projections, slab_box(slab, self.volume)).view_rows
@@ -79,25 +90,30 @@ def cut_forward(problem: Problem) -> Cut:
     ------
     MemoryBudgetError : not even one row of one view, with one row of the volume, fits.
     """
-    det_rows = problem.projections.det_shape[0]
-    best: Cut | None = None
-    kept_bytes = max(problem.line_bytes, _free(problem) // 3)
-    num_slabs = problem.volume.shape[0]
-    height = max(1, min(num_slabs, _free(problem) // 6 // problem.row_bytes))
-    while best is None:
-        slabs = list(_runs(num_slabs, ceil(num_slabs / height)))
-        shadows = [problem.shadow(slab) for slab in slabs]
+    least = _forward_memory(problem, 1, 1, 1)
+    if least > problem.budget:
+        raise _too_small(problem, "A", least)
+    nz, det_rows = problem.volume.shape[0], problem.projections.det_shape[0]
+    groups = runs(0, nz, ceil(nz / GROUPS))
+    shadows = [problem.shadow(group) for group in groups]
+    kept, height = problem.free // 3, max(1, min(nz, problem.free // 6 // problem.row_bytes))
+    while True:
+        found: list[Cut] = []
         for rows in _halves(det_rows):
-            views = min(problem.num_angles, kept_bytes // (problem.line_bytes * rows))
-            if views < 1:
-                continue
-            cut = _forward(problem, rows, views, slabs, shadows)
-            if cut.memory <= problem.budget and (best is None or _cost(cut) < _cost(best)):
-                best = cut
-        if best is None and kept_bytes == problem.line_bytes and height == 1:
-            raise _too_small(problem, _forward(problem, 1, 1, slabs, shadows).memory)
-        kept_bytes, height = max(problem.line_bytes, kept_bytes // 2), max(1, height // 2)
-    return best
+            views = max(1, min(problem.num_angles, kept // (problem.line_bytes * rows)))
+            memory = _forward_memory(problem, rows, views, height)
+            if memory <= problem.budget:
+                # views after rows: what was just read of the volume is in the page cache
+                regions = tuple(
+                    Region(row_run, view_run)
+                    for row_run in runs(0, det_rows, rows)
+                    for view_run in runs(0, problem.num_angles, views)
+                )
+                read = _forward_read(problem, regions, groups, shadows)
+                found.append(Cut(regions, height, read, memory))
+        if found:
+            return min(found, key=lambda cut: (cut.bytes_read, len(cut.kept)))
+        kept, height = kept // 2, max(1, height // 2)
 
 
 def cut_adjoint(problem: Problem) -> Cut:
@@ -108,79 +124,64 @@ def cut_adjoint(problem: Problem) -> Cut:
     MemoryBudgetError : not even one row of the volume, with one view, fits.
     """
     nz = problem.volume.shape[0]
-    height = max(1, min(nz, _free(problem) // 3 // problem.row_bytes))
-    share = _free(problem) // 6
+    height = max(1, min(nz, problem.free // 3 // problem.row_bytes))
+    share = problem.free // 6
     while True:
         cut = _adjoint(problem, height, share)
         if cut.memory <= problem.budget:
             return cut
-        if height == 1 and share <= problem.line_bytes:
-            raise _too_small(problem, cut.memory)
+        if height == 1 and cut.length == 1:
+            raise _too_small(problem, "A.T", cut.memory)
         height, share = max(1, height // 2), share // 2
 
 
-def _forward(
-    problem: Problem, rows: int, views: int, slabs: list[Run], shadows: list[np.ndarray]
-) -> Cut:
-    det_rows = problem.projections.det_shape[0]
-    # of equal size, so that no task is a small rest
-    row_runs = list(_runs(det_rows, ceil(det_rows / rows)))
-    view_runs = list(_runs(problem.num_angles, ceil(problem.num_angles / views)))
-    read = 0
-    for first, last in view_runs:
-        for (start, stop), shadow in zip(slabs, shadows, strict=True):
-            begin, end = _union(shadow[first:last])
-            times = sum(begin < run[1] and end > run[0] for run in row_runs)
-            read += times * (stop - start) * problem.row_bytes
-    kept = problem.line_bytes * _longest(row_runs) * _longest(view_runs)
-    memory = (
-        2 * kept  # and the projection of one slab
-        + _longest(slabs) * problem.row_bytes
-        + problem.working_bytes(slabs[0], row_runs[0], view_runs[0])
+def _forward_memory(problem: Problem, rows: int, views: int, height: int) -> int:
+    return (
+        2 * rows * views * problem.line_bytes  # and the projection of one slab
+        + height * problem.row_bytes
+        + problem.working_bytes((0, height), (0, rows), (0, views))
         + problem.piece_bytes
     )
-    # views after rows: the rows of a slab that was just read are in the page cache
-    regions = tuple(Region(run, views) for run in row_runs for views in view_runs)
-    return Cut(regions, tuple(slabs), read, memory)
+
+
+def _forward_read(
+    problem: Problem, regions: tuple[Region, ...], groups: list[Run], shadows: list[np.ndarray]
+) -> int:
+    seen: dict[Run, list[Run]] = {}
+    read = 0
+    for region in regions:
+        if region.lines not in seen:
+            seen[region.lines] = [_union(shadow[slice(*region.lines)]) for shadow in shadows]
+        for (start, stop), (begin, end) in zip(groups, seen[region.lines], strict=True):
+            if begin < region.rows[1] and end > region.rows[0]:
+                read += (stop - start) * problem.row_bytes
+    return read
 
 
 def _adjoint(problem: Problem, height: int, share: int) -> Cut:
     nz, ny, _ = problem.volume.shape
-    slabs = list(_runs(nz, ceil(nz / height)))
-    read, most_rows = 0, 1
+    slabs = runs(0, nz, height)
     shadows = [problem.shadow(slab) for slab in slabs]
-    for shadow in shadows:
-        begin, end = _union(shadow)
-        most_rows = max(most_rows, end - begin)
+    most_rows = max(1, *(end - begin for begin, end in map(_union, shadows)))
     views = max(1, min(problem.num_angles, share // (problem.line_bytes * most_rows)))
-    chunks = tuple(_runs(problem.num_angles, ceil(problem.num_angles / views)))
+    read = 0
     for shadow in shadows:
-        for first, last in chunks:
+        for first, last in runs(0, problem.num_angles, views):
             begin, end = _union(shadow[first:last])
             read += (end - begin) * (last - first) * problem.line_bytes
-    kept = _longest(slabs) * problem.row_bytes
     memory = (
-        2 * kept  # and the back-projection of some views
-        + _longest(chunks) * most_rows * problem.line_bytes
-        + problem.working_bytes(slabs[0], (0, most_rows), chunks[0])
+        2 * height * problem.row_bytes  # and the back-projection of some views
+        + views * most_rows * problem.line_bytes
+        + problem.working_bytes((0, height), (0, most_rows), (0, views))
         + problem.piece_bytes
     )
-    return Cut(tuple(Region(slab, (0, ny)) for slab in slabs), chunks, read, memory)
+    return Cut(tuple(Region(slab, (0, ny)) for slab in slabs), views, read, memory)
 
 
 def _union(shadow: np.ndarray) -> Run:
     """Rows that any of some views needs."""
     seen = shadow[shadow[:, 1] > shadow[:, 0]]
     return (int(seen[:, 0].min()), int(seen[:, 1].max())) if len(seen) else (0, 0)
-
-
-def _free(problem: Problem) -> int:
-    return problem.budget - problem.piece_bytes
-
-
-def _cost(cut: Cut) -> tuple[int, int]:
-    """Bytes read, then the number of projections of a part: each has some work of its own."""
-    return cut.bytes_read, len(cut.kept) * len(cut.streamed)
 
 
 def _halves(count: int) -> Iterator[int]:
@@ -190,23 +191,9 @@ def _halves(count: int) -> Iterator[int]:
     yield 1
 
 
-def _runs(count: int, parts: int) -> Iterator[Run]:
-    """`parts` runs that differ by one at most, the longest first."""
-    size, rest = divmod(count, parts)
-    start = 0
-    for part in range(parts):
-        stop = start + size + (part < rest)
-        yield start, stop
-        start = stop
-
-
-def _longest(runs: list[Run] | tuple[Run, ...]) -> int:
-    return max(stop - start for start, stop in runs)
-
-
-def _too_small(problem: Problem, need: int) -> MemoryBudgetError:
+def _too_small(problem: Problem, kind: str, need: int) -> MemoryBudgetError:
     return MemoryBudgetError(
-        f"the smallest block of A needs {need / 2**20:.0f} MiB with {problem.backend} on "
-        f"{problem.threads} threads, the budget is {problem.budget / 2**20:.0f} MiB: give each "
+        f"the smallest block of {kind} needs {need / 2**20:.1f} MiB with {problem.backend} on "
+        f"{problem.threads} threads, the budget is {problem.budget / 2**20:.1f} MiB: give each "
         "worker more memory or fewer threads"
     )

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,16 @@ class Files:
                     f"{path} is gone: another driver has removed it, or this one was replaced"
                 ) from None
         return self._open[path]
+
+
+def runs(start: int, stop: int, length: int) -> list[Run]:
+    """Runs of at most `length`, of equal sizes but for one, so that none is a small rest."""
+    count = -(-(stop - start) // max(1, length))
+    if count < 1:
+        return []
+    size, rest = divmod(stop - start, count)
+    edges = [start + part * size + min(part, rest) for part in range(count + 1)]
+    return list(pairwise(edges))
 
 
 def piece_floats(budget: int) -> int:

@@ -14,10 +14,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from tomodask import arrays as memory
-from tomodask.blockwise.scratch import PIECE, Files, Region, Run, Shape, opened
+from tomodask.blockwise.scratch import PIECE, Files, Region, Run, Shape, opened, runs
 from tomodask.blockwise.trees import Inputs, Tree
 from tomodask.errors import GeometryError
-from tomodask.geometry import Box, ProjectionGeometry, VolumeGeometry, footprint, in_voxels
+from tomodask.geometry import (
+    Box,
+    ProjectionGeometry,
+    VolumeGeometry,
+    box_rows,
+    footprint,
+    in_voxels,
+)
 from tomodask.ledger import Ledger
 from tomodask.projectors import RayBackend, load_ray_backend
 
@@ -97,13 +104,13 @@ class ForwardProjection:
     """A(x) in a region of (rows, views): slabs of x are read one after the other and added up.
 
     volume, projections : of the region's views alone.
-    slabs : runs of volume rows; those that no ray of the region meets are not read.
+    height : rows of a slab; those that no ray of the region meets are not read.
     """
 
     x: Tree
     volume: VolumeGeometry
     projections: ProjectionGeometry
-    slabs: tuple[Run, ...]
+    height: int
     backend: str
     threads: int
 
@@ -112,7 +119,8 @@ class ForwardProjection:
         volume, views = self.volume, self.projections
         sums = memory.empty(region.shape_in((0, 0, views.det_shape[1])), np.float32)
         sums.fill(0)
-        for slab in self.slabs:
+        start, stop = box_rows(volume, views, region.rows)
+        for slab in runs(start, stop, self.height):
             box = slab_box(slab, volume)
             run = _common(footprint(volume, views, box).rows, region.rows)
             if run is None:
@@ -129,13 +137,13 @@ class ForwardProjection:
 class BackProjection:
     """A.T(y) in a slab of the volume: the rows that see it are read, a few views at a time.
 
-    chunks : runs of views.
+    length : views at a time.
     """
 
     y: Tree
     volume: VolumeGeometry
     projections: ProjectionGeometry
-    chunks: tuple[Run, ...]
+    length: int
     backend: str
     threads: int
 
@@ -144,7 +152,8 @@ class BackProjection:
         box = slab_box(region.rows, self.volume)
         sums = memory.empty(box.shape, np.float32)
         sums.fill(0)
-        for chunk in self.chunks:
+        num_angles = in_voxels(self.volume, self.projections).num_angles
+        for chunk in runs(0, num_angles, self.length):
             views, volume = take_views(self.volume, self.projections, slice(*chunk))
             run = _common(footprint(volume, views, box).rows, (0, views.det_shape[0]))
             if run is None:
