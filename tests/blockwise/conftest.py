@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomodask.blockwise import StoredArray, Workspace, workspace
+from tomodask.blockwise import StoredArray, Workspace, open_workspace
 from tomodask.blockwise.passes import load
 
 BUDGET = 2**18  # of formulas: an array of 12 x 40 x 48 has two blocks, of four pieces each
@@ -14,7 +14,7 @@ BUDGET = 2**18  # of formulas: an array of 12 x 40 x 48 has two blocks, of four 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Workspace]:
-    with workspace(tmp_path / "scratch", "test", BUDGET) as made:
+    with open_workspace(tmp_path / "scratch", "test", BUDGET) as made:
         yield made
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tomodask.blockwise import StoredOperator, workspace
+from tomodask.blockwise import StoredOperator, open_workspace
 from tomodask.blockwise.passes import load
 from tomodask.blockwise.plan import Cut
 from tomodask.blockwise.scratch import Region, runs
@@ -74,7 +74,7 @@ def test_a_sum_over_blocks_is_the_whole(tmp_path, rng, space, cuts):
     x = rng.random(space[0].shape, dtype=np.float32)
     expected = whole(space, backend).forward(x)
     y = rng.random(expected.shape, dtype=np.float32)
-    with workspace(tmp_path / "s", "test", 2**22) as place:
+    with open_workspace(tmp_path / "s", "test", 2**22) as place:
         A = operator(place, space, backend)
         cut(A, *cuts)
         found = A(stored(place, x)).rows(0, len(expected))
@@ -94,7 +94,7 @@ def relative(found, expected):
 
 def test_the_adjoint_by_blocks_is_the_adjoint(tmp_path, rng):
     space = GEOMETRIES["cone"]
-    with workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
+    with open_workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
         A = operator(place, space)
         x = stored(place, rng.random(A.domain_shape, dtype=np.float32))
         y = A(x)
@@ -107,7 +107,7 @@ def test_some_views_are_those_of_the_whole(tmp_path, rng):
     space = GEOMETRIES["moving volume"]
     x = rng.random(space[0].shape, dtype=np.float32)
     expected = whole(space).forward(x)[:, 1::4]
-    with workspace(tmp_path / "s", "test", 2**22) as place:
+    with open_workspace(tmp_path / "s", "test", 2**22) as place:
         A = operator(place, space).views(slice(1, None, 4))
         assert A.num_angles == 5
         found = A(stored(place, x)).rows(0, len(expected))
@@ -115,14 +115,14 @@ def test_some_views_are_those_of_the_whole(tmp_path, rng):
 
 
 def test_projecting_nothing_does_nothing(tmp_path):
-    with workspace(tmp_path / "s", "test", 2**22) as place:
+    with open_workspace(tmp_path / "s", "test", 2**22) as place:
         A = operator(place, GEOMETRIES["cone"])
         assert not A(A.zeros_domain()).rows(0, 2).any()
         assert place.counts.bytes_read == 0
 
 
 def test_a_projection_is_written_where_it_is_needed_again(tmp_path, rng):
-    with workspace(tmp_path / "s", "test", 2**22) as place:
+    with open_workspace(tmp_path / "s", "test", 2**22) as place:
         A = operator(place, GEOMETRIES["cone"])
         y = A(stored(place, rng.random(A.domain_shape, dtype=np.float32)))
         one, two, three = (y + 1).evaluate(), (y + 2).evaluate(), (y + 3).evaluate()
@@ -133,7 +133,7 @@ def test_a_projection_is_written_where_it_is_needed_again(tmp_path, rng):
 
 def test_rows_of_a_parallel_beam_are_read_once(tmp_path):
     space = GEOMETRIES["parallel"]
-    with workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
+    with open_workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
         A = operator(place, space)
         forward, adjoint = A.cuts["A"], A.cuts["A.T"]
     volume_bytes = 4 * np.prod(A.domain_shape)
@@ -146,7 +146,7 @@ def test_rows_of_a_parallel_beam_are_read_once(tmp_path):
 
 @pytest.mark.parametrize("space", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_every_voxel_and_pixel_is_in_one_block(tmp_path, space):
-    with workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
+    with open_workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
         A = operator(place, space)
         for kind, shape in (("A", A.range_shape), ("A.T", A.domain_shape)):
             times = np.zeros(shape[:2], int)
@@ -158,7 +158,7 @@ def test_every_voxel_and_pixel_is_in_one_block(tmp_path, space):
 
 def test_what_can_not_be_is_refused(tmp_path):
     seen, views = GEOMETRIES["cone"]
-    with workspace(tmp_path / "s", "test", 2**16) as place:
+    with open_workspace(tmp_path / "s", "test", 2**16) as place:
         with pytest.raises(MemoryBudgetError, match="smallest block of A needs"):
             _ = operator(place, (seen, views)).cuts
         beside = replace(seen, pos=seen.pos + np.array([500, 0, 0]))
