@@ -11,14 +11,14 @@
 from tomodask.blockwise.arrays import StoredArray
 from tomodask.blockwise.operator import StoredOperator
 from tomodask.blockwise.reconstruct import reconstruct_blockwise, stored
-from tomodask.blockwise.workspace import Workspace, forget, workspace
+from tomodask.blockwise.workspace import Workspace, forget, open_workspace
 
 __all__ = [
     "StoredArray",
     "StoredOperator",
     "Workspace",
     "forget",
+    "open_workspace",
     "reconstruct_blockwise",
     "stored",
-    "workspace",
 ]

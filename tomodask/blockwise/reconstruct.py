@@ -13,7 +13,7 @@ from tomodask.blockwise import passes
 from tomodask.blockwise.arrays import StoredArray
 from tomodask.blockwise.operator import StoredOperator, geometry_hash
 from tomodask.blockwise.scratch import Shape
-from tomodask.blockwise.workspace import Workspace, hash_of, workspace
+from tomodask.blockwise.workspace import Workspace, hash_of, open_workspace
 from tomodask.cluster.run import Listener, silent
 from tomodask.errors import GeometryError
 from tomodask.geometry import ProjectionGeometry, VolumeGeometry, in_voxels
@@ -56,7 +56,7 @@ def reconstruct_blockwise(
 
     Raises
     ------
-    OutputExistsError, OutputInUseError, DiskFullError : see `workspace`.
+    OutputExistsError, OutputInUseError, DiskFullError : see `open_workspace`.
     GeometryError, MemoryBudgetError : see `StoredOperator`.
     """
     shape = in_voxels(volume, projections).range_shape
@@ -65,7 +65,7 @@ def reconstruct_blockwise(
     run_hash = hash_of(
         VERSION, algorithm, geometry_hash(volume, projections), input_id, budget, backend, threads
     )
-    with workspace(folder, run_hash, budget, client=client, listener=listener) as place:
+    with open_workspace(folder, run_hash, budget, client=client, listener=listener) as place:
         A = StoredOperator(place, volume, projections, backend, threads)
         x = algorithm(stored(place, y, shape, input_id), A).evaluate()
         place.sweep()

@@ -61,7 +61,7 @@ class Counts:
 
 @dataclass
 class Workspace:
-    """Where the operations of one run are done; made by `workspace`.
+    """Where the operations of one run are done; made by `open_workspace`.
 
     folder : of scratch files and journal, on a file system that all workers see.
     budget : bytes that one task may take beside the interpreter.
@@ -176,7 +176,7 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def workspace(
+def open_workspace(
     folder: Path | str,
     run_hash: str,
     budget: int,
