@@ -21,6 +21,7 @@ from tomodask.projectors.rowfilter import PadMode, RowFilter
 BACKENDS = {
     "reference": "tomodask.projectors.reference:ReferenceBackend",
     "fourier": "tomodask.projectors.fourier:FourierBackend",
+    "numba_cpu": "tomodask.projectors.joseph_slices:JosephSlices",
     "finufft": "tomodask.projectors.finufft:FinufftBackend",
     "astra": "tomodask.projectors.astra:AstraBackend",
 }
@@ -35,6 +36,7 @@ RAY_BACKENDS = {
 # what a backend needs beside NumPy and SciPy: the package it imports, and what installs it
 PACKAGES = {
     "fourier": ("numba", "tomodask"),
+    "numba_cpu": ("numba", "tomodask"),
     "finufft": ("finufft", "tomodask"),
     "astra": ("astra", "tomodask[astra]"),
 }
