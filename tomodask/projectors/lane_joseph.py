@@ -29,8 +29,9 @@ from tomodask.projectors.vectors import (
 MARGIN = 2  # zeros around a grid: both neighbours of a position beyond it are among them
 TOGETHER = 4  # columns or pixels at once: independent sums, as each waits 4 cycles for the last
 RUN = 32  # rows of pixels (A) or views (A.T) whose places are worked out at once
-NEAR = 16  # columns of A that all views of a block follow, as their pixels are in the first cache
+NEAR = 8  # columns of A that all views of a block follow, as their pixels are in the first cache
 TILE = 16  # pixels a side that a run of views is put into, likewise
+FARTHEST = 2**22  # columns: beyond any detector, and counted in float32
 
 
 @kernel
@@ -153,7 +154,9 @@ def back_project(
     """
     firsts = np.empty(TOGETHER * RUN, np.float32)
     seconds = np.empty(TOGETHER * RUN, np.float32)
-    offsets = np.empty(TOGETHER * RUN, np.int64)
+    offsets = np.empty(TOGETHER * RUN, np.int32)
+    wholes, parts = np.empty(RUN, np.float32), np.empty(RUN, np.float32)
+    steps, rests = np.empty(RUN, np.float32), np.empty(RUN, np.float32)
     width = (columns + TOGETHER - 1) // TOGETHER * TOGETHER
     tile[: rows * width * LANES] = np.float32(0)
     for view in range(0, num_views, RUN):
@@ -161,15 +164,18 @@ def back_project(
         base = pointer(lines) + 4 * view * line_step
         c, s, u = cosines[view:], sines[view:], starts[view:]
         h, f = heights[view:], falls[view:]
+        for k in range(count):
+            steps[k], rests[k] = np.float32(c[k]), h[k] - f[k]
         for top in range(0, rows, TILE):
             for left in range(0, width, TILE):
                 for i in range(top, min(top + TILE, rows)):
+                    _places(np.float64(y + i), np.float64(x + left), c, s, u, count, wholes, parts)
                     for j in range(left, min(left + TILE, width), TOGETHER):
                         for t in range(TOGETHER):
                             _weights(
-                                np.float64(y + i), np.float64(x + j + t), c, s, u, h, f, count,
-                                det_count, firsts[t * RUN :], seconds[t * RUN :],
-                                offsets[t * RUN :],
+                                np.float32(j - left + t), steps, wholes, parts, h, f, rests, count,
+                                np.float32(det_count + MARGIN), firsts[t * RUN :],
+                                seconds[t * RUN :], offsets[t * RUN :],
                             )  # fmt: skip
                         at = (i * width + j) * LANES
                         _gather(base, line_step, count, firsts, seconds, offsets, tile, at)
@@ -179,19 +185,34 @@ def back_project(
 
 
 @inlined
-def _weights(y, x, c, s, starts, heights, falls, count, det_count, firsts, seconds, offsets):
-    """For some views, the column before a pixel, its weight, and that of the next column."""
+def _places(y, x, c, s, starts, count, wholes, parts):
+    """For some views, where the first pixel of a row lies: whole columns, and what is beyond.
+
+    In float64; from here to the end of a tile's row float32 is out by 1e-6 columns at most.
+    """
     for k in range(count):
         u = x * c[k] + (y * s[k] + starts[k])
-        u = max(u, -np.float64(MARGIN))
-        u = min(u, np.float64(det_count))
-        before = np.floor(u)
-        distance = np.float32(u - before)
-        first = heights[k] - distance * falls[k]
-        second = heights[k] - (np.float32(1) - distance) * falls[k]
-        firsts[k] = max(first, np.float32(0))
-        seconds[k] = max(second, np.float32(0))
-        offsets[k] = np.int64(np.int32(before) + MARGIN) * LANES
+        u = max(u, -np.float64(FARTHEST))
+        u = min(u, np.float64(FARTHEST))
+        whole = np.floor(u)
+        wholes[k] = np.float32(whole + MARGIN)
+        parts[k] = np.float32(u - whole)
+
+
+@inlined
+def _weights(x, steps, wholes, parts, heights, falls, rests, count, last, firsts, seconds, offsets):
+    """For some views, the column before a pixel, its weight, and that of the next column.
+
+    x : pixels from where `_places` has worked them out. rests : heights - falls.
+    """
+    for k in range(count):
+        u = x * steps[k] + parts[k]
+        whole = np.floor(u)
+        fall = (u - whole) * falls[k]
+        firsts[k] = max(heights[k] - fall, np.float32(0))
+        seconds[k] = max(rests[k] + fall, np.float32(0))
+        column = max(wholes[k] + whole, np.float32(0))
+        offsets[k] = np.int32(min(column, last)) * LANES
 
 
 @inlined
