@@ -21,9 +21,9 @@ from tomodask.projectors.rowfilter import PadMode, RowFilter
 BACKENDS = {
     "reference": "tomodask.projectors.reference:ReferenceBackend",
     "fourier": "tomodask.projectors.fourier:FourierBackend",
-    "numba_cpu": "tomodask.projectors.joseph_slices:JosephSlices",
     "finufft": "tomodask.projectors.finufft:FinufftBackend",
     "astra": "tomodask.projectors.astra:AstraBackend",
+    "numba_cpu": "tomodask.projectors.joseph_slices:JosephSlices",
 }
 
 # those that take any source, detector and volume, a pose a view (`VoxelViews`)
