@@ -58,7 +58,7 @@ ALGORITHM_EXAMPLES = {
 }
 
 # columns, views, rows: some ten megabytes, in a second or two
-BACKEND_SIZES = {"reference": (768, 8, 2), "astra": (1024, 200, 4)}
+BACKEND_SIZES = {"reference": (768, 8, 2), "astra": (1024, 200, 4), "numba_cpu": (512, 804, 4)}
 USUAL_SIZE = (512, 804, 32)
 
 Measured = tuple[int, Callable[[], object]]  # bytes declared, and the work

@@ -23,6 +23,7 @@ BACKENDS = {
     "fourier": "tomodask.projectors.fourier:FourierBackend",
     "finufft": "tomodask.projectors.finufft:FinufftBackend",
     "astra": "tomodask.projectors.astra:AstraBackend",
+    "numba_cpu": "tomodask.projectors.joseph_slices:JosephSlices",
 }
 
 # those that take any source, detector and volume, a pose a view (`VoxelViews`)

@@ -10,14 +10,9 @@ two slices as one complex image instead.)
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -26,6 +21,7 @@ import scipy.fft
 from tomodask import arrays
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import row_centers
+from tomodask.projectors.compiling import one_process_at_a_time
 from tomodask.projectors.lane_plane import Plane, Rows, Sizes
 from tomodask.projectors.lines import is_smooth, line_length
 from tomodask.projectors.rowfilter import RowFilter
@@ -145,7 +141,7 @@ def compile_kernels() -> float:
     Workers that start together wait for the first one, and then read what it has compiled.
     """
     began = perf_counter()
-    with _one_process_at_a_time():
+    with one_process_at_a_time():
         plane, shape = Plane(np.arange(3.0), (8, 8), 16), (LANES, 3, 8)
         with plane.workspace(1, {}) as work:
             rows, slices = Rows.of(np.zeros(shape, np.float32)), np.zeros((LANES, 8, 8), np.float32)
@@ -157,23 +153,6 @@ def compile_kernels() -> float:
     if seconds > TOLD_SECONDS:
         log.warning("compiled the projector in %.0f s; this machine keeps it from now on", seconds)
     return seconds
-
-
-@contextmanager
-def _one_process_at_a_time() -> Iterator[None]:
-    """Hold a lock among a user's processes on this machine, where there can be one."""
-    path = Path(tempfile.gettempdir()) / f"tomodask-compile-{os.getuid()}.lock"
-    lock = None
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        log.info("compiling without a lock: %s", error)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 @lru_cache(maxsize=1)
