@@ -1,12 +1,22 @@
 """What the law of all backends for rays says, entry by entry; RAY_LAWS hold the rest."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from tomodask.geometry import Box, ParallelBeam, ProjectionGeometry, VoxelViews, in_voxels, volume
+from tomodask.geometry import (
+    Box,
+    ParallelBeam,
+    ProjectionGeometry,
+    VoxelViews,
+    in_voxels,
+    parallel,
+    volume,
+)
 from tomodask.projectors import make_projector
 from tomodask.projectors.reference_rays import ReferenceRays
-from tomodask.testing_rays import cone_views, parallel_views
+from tomodask.testing_rays import cone_views
 
 
 def one_ray(
@@ -93,7 +103,7 @@ def test_rays_of_one_view_follow_axes_of_their_own() -> None:
 
 def test_slices_are_those_of_the_reference_for_slices() -> None:
     angles = np.arange(9) * 0.35 + 0.1
-    views = in_voxels(volume(shape=(2, 9, 8)), parallel_views(angles, (2, 12)))
+    views = in_voxels(volume(shape=(2, 9, 8)), parallel(angles=angles, shape=(2, 12)))
     A = ReferenceRays(views)
     beam = ParallelBeam(angles, 2, 12, center_of_rotation=5.5)
     slices = make_projector(Box((0, 0, 0), (2, 9, 8)), beam, "reference")
@@ -110,3 +120,16 @@ def test_a_missing_voxel_spoils_only_the_rays_that_see_it() -> None:
     alone = np.zeros_like(x)
     alone[2, 3, 4] = 1
     np.testing.assert_array_equal(np.isnan(A.forward(x)), A.forward(alone) != 0)
+
+
+@pytest.mark.parametrize(("size", "det_shape"), [(40, (30, 40)), (60, (20, 20)), (24, (60, 60))])
+def test_the_memory_declared_is_enough(size: int, det_shape: tuple[int, int]) -> None:
+    views = in_voxels(volume(shape=size), cone_views(np.array([0.1, 1.1]), det_shape))
+    A = ReferenceRays(views)
+    for apply, shape in ((A.forward, views.shape), (A.adjoint, views.range_shape)):
+        ones = np.ones(shape, np.float32)
+        tracemalloc.start()
+        result = apply(ones)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak - result.nbytes <= A.memory_bytes(views, 1) <= 2 * peak

@@ -1,24 +1,24 @@
-"""Algorithms on arrays larger than memory: the same code, block by block, on a Dask cluster.
+"""Any algorithm on arrays larger than memory: A, A.T and arithmetic, block by block on a cluster.
 
-An algorithm is called with a `StoredArray` and a `StoredOperator` instead of arrays in memory and
-an operator of them. What it asks for is done as stages of small tasks, and noted in a journal: the
-same call goes on after a kill at the block where it stopped, and gives the same bytes.
+`reconstruct_blockwise` runs an algorithm as it is written, on arrays that lie on a disk:
 
-On the disk are the projections, what the algorithm keeps (SIRT: two weights, x), and the results of
-one operation: of SIRT about four volumes and four times the projections.
+- `scratch`: their files. `trees`: formulas as a task gets them. `tasks`: what one task does.
+- `workspace`: operations in their order, with a journal, so that a killed run goes on.
+- `arrays`, `passes`: arithmetic, inner products and stencils of stored arrays.
+- `plan`, `operator`: A and A.T, cut into blocks by footprints and memory.
 """
 
-from tomodask.blockwise.chunkfiles import ChunkFiles
+from tomodask.blockwise.arrays import StoredArray
 from tomodask.blockwise.operator import StoredOperator
-from tomodask.blockwise.run import reconstruct_blockwise
-from tomodask.blockwise.stored import StoredArray, scratch_bytes
-from tomodask.blockwise.workspace import Workspace
+from tomodask.blockwise.reconstruct import reconstruct_blockwise, stored
+from tomodask.blockwise.workspace import Workspace, forget, open_workspace
 
 __all__ = [
-    "ChunkFiles",
     "StoredArray",
     "StoredOperator",
     "Workspace",
+    "forget",
+    "open_workspace",
     "reconstruct_blockwise",
-    "scratch_bytes",
+    "stored",
 ]

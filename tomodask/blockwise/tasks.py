@@ -1,230 +1,251 @@
-"""What the workers do: each makes chunks of one operation, from paths and indices alone."""
+"""What one task does: compute a region of an array, put formulas over it, write, and add up.
+
+A task gets paths, indices and geometry and returns a report; its block is recorded in the ledger
+once its bytes are on the disk. Doing it twice gives the same bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from tomodask import arrays
-from tomodask.blockwise.chunkfiles import ChunkFiles
-from tomodask.blockwise.expressions import Tree, compute
-from tomodask.geometry import Box, ProjectionGeometry, VolumeGeometry, box_rows, footprint
-from tomodask.projectors.operator import operator
+from tomodask import arrays as memory
+from tomodask.blockwise.scratch import PIECE, Files, Region, Run, Shape, opened, runs
+from tomodask.blockwise.trees import Inputs, Tree
+from tomodask.errors import GeometryError
+from tomodask.geometry import (
+    Box,
+    ProjectionGeometry,
+    VolumeGeometry,
+    box_rows,
+    footprint,
+    in_voxels,
+)
+from tomodask.ledger import Ledger
+from tomodask.projectors import RayBackend, load_ray_backend
 
-Report = Mapping[str, Any]
+
+class Source(Protocol):
+    """Where the arrays of a region come from that no formula gives."""
+
+    def compute(self, files: Files, region: Region) -> Sequence[np.ndarray]: ...
 
 
-@dataclass(frozen=True)
-class Evaluate:
-    """Compute a chunk of a tree and write it."""
+@dataclass(frozen=True, eq=False)
+class Target:
+    """An array that is written, and the formula for it."""
 
+    path: str
     tree: Tree
-    out: ChunkFiles
-    chunk: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.out.folder.name}-{self.chunk}"
-
-    def run(self) -> Report:
-        values = compute(self.tree, self.out, self.chunk)
-        return {"bytes_written": self.out.write(self.chunk, values)}
 
 
-@dataclass(frozen=True)
-class Dot:
-    """Sums of the products of two trees, one for each index of the first axis, in float64."""
+@dataclass(frozen=True, eq=False)
+class BlockTask:
+    """One block of one operation; `sums` are pairs of formulas whose inner product is wanted."""
 
-    name: str
-    left: Tree
-    right: Tree
-    cut: ChunkFiles
-    chunk: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.name}-{self.chunk}"
-
-    def run(self) -> Report:
-        left = compute(self.left, self.cut, self.chunk)
-        right = left if self.right is self.left else compute(self.right, self.cut, self.chunk)
-        # lines in float32, all else in float64, as `spaces.dot` does in memory
-        sums = np.einsum("zyx,zyx->zy", left, right).sum(axis=1, dtype=np.float64)
-        return {"chunk": self.chunk, "sums": sums.tolist()}
+    id: str
+    ledger: Path
+    shape: Shape
+    region: Region
+    targets: tuple[Target, ...] = ()
+    sums: tuple[tuple[Tree, Tree], ...] = ()
+    source: Source | None = None
+    piece: int = PIECE
 
 
-@dataclass(frozen=True)
-class Stencil:
-    """`function` of a slab of volumes and `halo` rows around it; what it returns is written."""
-
-    function: Callable[..., Any]
-    halo: int
-    sources: tuple[ChunkFiles, ...]
-    outs: tuple[ChunkFiles, ...]
-    chunk: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.outs[0].folder.name}-{self.chunk}"
-
-    def run(self) -> Report:
-        first = self.outs[0]
-        if first.axis != 0:
-            parts = [source.read(self.chunk) for source in self.sources]
-            rows = slice(None)
-        else:
-            start, stop = first.span(self.chunk)
-            low, high = max(0, start - self.halo), min(first.shape[0], stop + self.halo)
-            parts = [source.read_rows(low, high) for source in self.sources]
-            rows = slice(start - low, stop - low)
-        found = self.function(*parts)
-        results = found if isinstance(found, tuple) else (found,)
-        written = [
-            out.write(self.chunk, np.asarray(values)[rows])
-            for out, values in zip(self.outs, results, strict=True)
-        ]
-        return {"bytes_written": sum(written)}
+def work(task: BlockTask) -> dict[str, Any]:
+    """Do a block; its report has the inner products over it, in float64."""
+    with opened() as files:
+        computed = () if task.source is None else task.source.compute(files, task.region)
+        inputs = Inputs(files, task.region, task.shape[2], computed)
+        sums = np.zeros(len(task.sums))
+        for piece in task.region.pieces(task.shape[2], task.piece):
+            known: dict[int, Any] = {}
+            for target in task.targets:
+                files.write(target.path, task.shape, piece, _full(inputs, target, piece, known))
+            for number, (a, b) in enumerate(task.sums):
+                sums[number] += _product(
+                    inputs.value(a, piece, known), inputs.value(b, piece, known)
+                )
+        files.sync()
+        report = {
+            "rows": task.region.rows[1] - task.region.rows[0],
+            "bytes_read": files.bytes_read,
+            "bytes_written": files.bytes_written,
+            "sums": sums.tolist(),
+            "block": task.id,
+        }
+    Ledger(task.ledger).record(task.id, (), report)
+    del computed, inputs
+    memory.forget()
+    return report
 
 
-@dataclass(frozen=True)
-class TakeViews:
-    """Some of the views of projections, written as projections of their own."""
-
-    source: ChunkFiles
-    views: np.ndarray
-    out: ChunkFiles
-    chunk: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.out.folder.name}-{self.chunk}"
-
-    def run(self) -> Report:
-        values = arrays.empty(self.out.chunk_shape(self.chunk))
-        if self.out.axis == 0:
-            np.take(self.source.read(self.chunk), self.views, axis=1, out=values)
-            return {"bytes_written": self.out.write(self.chunk, values)}
-        wanted = self.views[slice(*self.out.span(self.chunk))]
-        for chunk in np.unique(wanted // self.source.length):
-            start, stop = self.source.span(int(chunk))
-            here = np.flatnonzero((wanted >= start) & (wanted < stop))
-            values[:, here] = self.source.read(int(chunk))[:, wanted[here] - start]
-        return {"bytes_written": self.out.write(self.chunk, values)}
+def _full(inputs: Inputs, target: Target, piece: Region, known: dict[int, Any]) -> np.ndarray:
+    values = inputs.value(target.tree, piece, known)
+    return np.broadcast_to(values, piece.shape_in((0, 0, inputs.columns)))
 
 
-@dataclass(frozen=True)
-class Bring:
-    """A chunk of an array that `load(start, stop)` gives, along the axis that it is cut along."""
-
-    load: Callable[[int, int], np.ndarray]
-    out: ChunkFiles
-    chunk: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.out.folder.name}-{self.chunk}"
-
-    def run(self) -> Report:
-        values = self.load(*self.out.span(self.chunk))
-        return {"bytes_written": self.out.write(self.chunk, values)}
+def _product(a: np.ndarray, b: np.ndarray) -> float:
+    """The inner product of two pieces: lines in float32, as in memory, then float64."""
+    a, b = np.broadcast_arrays(a, b)
+    return float(np.einsum("zyx,zyx->zy", a, b).sum(dtype=np.float64))
 
 
-@dataclass(frozen=True)
-class Projection:
-    """The two geometries of A, and how it is to be computed."""
+# ---- sources ----------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True, eq=False)
+class ForwardProjection:
+    """A(x) in a region of (rows, views): slabs of x are read one after the other and added up.
+
+    volume, projections : of the region's views alone.
+    height : rows of a slab; those that no ray of the region meets are not read.
+    """
+
+    x: Tree
     volume: VolumeGeometry
-    views: ProjectionGeometry
+    projections: ProjectionGeometry
+    height: int
     backend: str
     threads: int
 
-    def slab(self, start: int, stop: int) -> Box:
-        """Volume rows [start, stop), whole."""
-        _, ny, nx = self.volume.shape
-        return Box((start, 0, 0), (stop, ny, nx))
-
-    def select(self, start: int, stop: int) -> Projection:
-        """A of the views [start, stop)."""
-        return self.take(np.arange(start, stop))
-
-    def take(self, views: np.ndarray) -> Projection:
-        volume = self.volume if self.volume.is_resting else self.volume[views]
-        return Projection(volume, self.views[views], self.backend, self.threads)
-
-    def part(self, box: Box, rows: tuple[int, int]) -> Any:
-        """A between a box of voxels and a run of detector rows."""
-        views = self.views.take_rows(*rows)
-        return operator(self.volume.part(box), views, self.backend, threads=self.threads)
-
-
-@dataclass(frozen=True)
-class Forward:
-    """A(x) of a run of views: the slabs of x one after the other, each on the rows it meets."""
-
-    A: Projection
-    x: ChunkFiles
-    out: ChunkFiles
-    chunk: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.out.folder.name}-{self.chunk}"
-
-    def run(self) -> Report:
-        if self.out.axis == 0:
-            return self._slices()
-        A = self.A.select(*self.out.span(self.chunk))
-        result = np.zeros(self.out.chunk_shape(self.chunk), np.float32)
-        first, last = box_rows(A.volume, A.views, (0, self.out.shape[0]))
-        for slab in range(self.x.count):
-            start, stop = self.x.span(slab)
-            rows = footprint(A.volume, A.views, A.slab(start, stop)).rows
-            if len(rows) == 0 or stop <= first or start >= last:
+    def compute(self, files: Files, region: Region) -> Sequence[np.ndarray]:
+        """Sum over slabs in their order, so that the bytes depend on the plan alone."""
+        volume, views = self.volume, self.projections
+        sums = memory.empty(region.shape_in((0, 0, views.det_shape[1])), np.float32)
+        sums.fill(0)
+        start, stop = box_rows(volume, views, region.rows)
+        for slab in runs(start, stop, self.height):
+            box = slab_box(slab, volume)
+            run = _common(footprint(volume, views, box).rows, region.rows)
+            if run is None:
                 continue
-            part = A.part(A.slab(start, stop), (rows.start, rows.stop))
-            result[rows.start : rows.stop] += part(self.x.read(slab))
-        return {"bytes_written": self.out.write(self.chunk, result)}
-
-    def _slices(self) -> Report:
-        """Rows and slices of the same index belong together."""
-        start, stop = self.out.span(self.chunk)
-        part = self.A.part(self.A.slab(start, stop), (start, stop))
-        return {"bytes_written": self.out.write(self.chunk, part(self.x.read(self.chunk)))}
+            x = Inputs(files, region, volume.shape[2]).value(
+                self.x, Region(slab, (0, volume.shape[1]))
+            )
+            pair = backend_of(volume.part(box), views.take_rows(*run), self.backend, self.threads)
+            sums[run[0] - region.rows[0] : run[1] - region.rows[0]] += pair.forward(x)
+        return (sums,)
 
 
-@dataclass(frozen=True)
-class Adjoint:
-    """A.T(y) of a slab: runs of views one after the other, of each the rows that the slab meets."""
+@dataclass(frozen=True, eq=False)
+class BackProjection:
+    """A.T(y) in a slab of the volume: the rows that see it are read, a few views at a time.
 
-    A: Projection
-    y: ChunkFiles
-    out: ChunkFiles
-    chunk: int
+    length : views at a time.
+    """
 
-    @property
-    def id(self) -> str:
-        return f"{self.out.folder.name}-{self.chunk}"
+    y: Tree
+    volume: VolumeGeometry
+    projections: ProjectionGeometry
+    length: int
+    backend: str
+    threads: int
 
-    def run(self) -> Report:
-        start, stop = self.out.span(self.chunk)
-        box = self.A.slab(start, stop)
-        if self.y.axis == 0:
-            values = self.A.part(box, (start, stop)).T(self.y.read(self.chunk))
-            return {"bytes_written": self.out.write(self.chunk, values)}
-        result = np.zeros(self.out.chunk_shape(self.chunk), np.float32)
-        for views in range(self.y.count):
-            A = self.A.select(*self.y.span(views))
-            rows = footprint(A.volume, A.views, box).rows
-            if len(rows):
-                y = self.y.read(views, rows.start, rows.stop)
-                result += A.part(box, (rows.start, rows.stop)).T(y)
-        return {"bytes_written": self.out.write(self.chunk, result)}
+    def compute(self, files: Files, region: Region) -> Sequence[np.ndarray]:
+        """Sum over runs of views in their order."""
+        box = slab_box(region.rows, self.volume)
+        sums = memory.empty(box.shape, np.float32)
+        sums.fill(0)
+        num_angles = in_voxels(self.volume, self.projections).num_angles
+        for chunk in runs(0, num_angles, self.length):
+            views, volume = take_views(self.volume, self.projections, slice(*chunk))
+            run = _common(footprint(volume, views, box).rows, (0, views.det_shape[0]))
+            if run is None:
+                continue
+            y = Inputs(files, region, views.det_shape[1]).value(self.y, Region(run, chunk))
+            pair = backend_of(volume.part(box), views.take_rows(*run), self.backend, self.threads)
+            sums += pair.adjoint(y)
+        return (sums,)
 
 
-def run_task(task: Any) -> Report:
-    """One task of an operation, on a worker; a chunk that is there already is not made again."""
-    report: Report = task.run()
-    return report
+@dataclass(frozen=True, eq=False)
+class Stencil:
+    """A function of rows along axis 0 with `halo` neighbours, which are cut off its results."""
+
+    function: Callable[..., Any]
+    halo: int
+    arrays: tuple[Tree, ...]
+    shape: Shape
+
+    def compute(self, files: Files, region: Region) -> Sequence[np.ndarray]:
+        start, stop = region.rows
+        begin, end = max(0, start - self.halo), min(self.shape[0], stop + self.halo)
+        grown = Region((begin, end), region.lines)
+        inputs = Inputs(files, grown, self.shape[2])
+        known: dict[int, Any] = {}
+        results = self.function(*(inputs.value(tree, grown, known) for tree in self.arrays))
+        results = results if isinstance(results, tuple) else (results,)
+        for result in results:
+            if np.shape(result) != grown.shape_in(self.shape):
+                raise GeometryError(
+                    f"a stencil made {np.shape(result)} of {grown.shape_in(self.shape)}: it must "
+                    "keep the shape of its arguments"
+                )
+        return [np.asarray(result)[start - begin : stop - begin] for result in results]
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """Rows of projections from `load(start, stop)`, or from an array that is cut by indices."""
+
+    load: Callable[[int, int], Any]
+    what: str
+    shape: Shape
+
+    def compute(self, files: Files, region: Region) -> Sequence[np.ndarray]:
+        values = np.asarray(self.load(*region.rows), dtype=np.float32)
+        if values.shape != region.shape_in(self.shape):
+            raise GeometryError(
+                f"{self.what}: rows {region.rows[0]} to {region.rows[1]} have shape "
+                f"{values.shape}, {region.shape_in(self.shape)} is expected"
+            )
+        return (values,)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """Some indices along the second axis of a stored array, `start + k * step`."""
+
+    tree: Tree
+    shape: Shape
+    indices: tuple[int, ...]
+
+    def compute(self, files: Files, region: Region) -> Sequence[np.ndarray]:
+        rows = region.rows
+        result = memory.empty(region.shape_in(self.shape), np.float32)
+        inputs = Inputs(files, region, self.shape[2])
+        for number, index in enumerate(self.indices[slice(*region.lines)]):
+            result[:, number] = inputs.value(self.tree, Region(rows, (index, index + 1)))[:, 0]
+        return (result,)
+
+
+def slab_box(rows: Run, volume: VolumeGeometry) -> Box:
+    """The voxels of some rows of a volume."""
+    return Box((rows[0], 0, 0), (rows[1], *volume.shape[1:]))
+
+
+def take_views(
+    volume: VolumeGeometry, projections: ProjectionGeometry, views: slice | np.ndarray
+) -> tuple[ProjectionGeometry, VolumeGeometry]:
+    """Some of the views, of a volume that may move or of a single view that is repeated."""
+    moved = volume if volume.is_resting else volume[views]
+    repeated = projections.num_angles == 1 and not volume.is_resting
+    return projections if repeated else projections[views], moved
+
+
+def backend_of(
+    volume: VolumeGeometry, projections: ProjectionGeometry, backend: str, threads: int
+) -> RayBackend:
+    """The projector of a part of the volume onto a part of the detector."""
+    return load_ray_backend(backend)(in_voxels(volume, projections), threads)
+
+
+def _common(rows: Any, run: Run) -> Run | None:
+    start, stop = max(rows.start, run[0]), min(rows.stop, run[1])
+    return (start, stop) if start < stop else None

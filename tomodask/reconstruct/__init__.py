@@ -16,9 +16,11 @@ from tomodask.projectors import Projector
 from tomodask.reconstruct.cgls import CGLS
 from tomodask.reconstruct.fbp import FBP
 from tomodask.reconstruct.fdk import FDK
+from tomodask.reconstruct.fista_tv import FISTATV
 from tomodask.reconstruct.lsqr import LSQR
 from tomodask.reconstruct.mlem import MLEM
 from tomodask.reconstruct.options import History, LinearMap, Options, Problem
+from tomodask.reconstruct.pdhg_tv import PDHGTV
 from tomodask.reconstruct.sart import SART
 from tomodask.reconstruct.sirt import SIRT
 
@@ -27,8 +29,10 @@ __all__ = [
     "CGLS",
     "FBP",
     "FDK",
+    "FISTATV",
     "LSQR",
     "MLEM",
+    "PDHGTV",
     "SART",
     "SIRT",
     "History",
@@ -54,9 +58,12 @@ class Reconstructor(Protocol):
 
 ALGORITHMS: Mapping[str, type[Any]] = {
     "fbp": FBP,
+    "fdk": FDK,
     "sirt": SIRT,
     "sart": SART,
     "cgls": CGLS,
     "lsqr": LSQR,
     "mlem": MLEM,
+    "fista_tv": FISTATV,
+    "pdhg_tv": PDHGTV,
 }

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tomodask.errors import InputError
+from tomodask.errors import GeometryError, InputError
+from tomodask.geometry import ProjectionGeometry, VolumeGeometry
 from tomodask.projectors.device_arrays import check_shape, like, on_host, to_float32
 from tomodask.projectors.operator import Operator, operator
 from tomodask.projectors.rowfilter import PadMode, RowFilter, view_runs
@@ -50,6 +51,9 @@ class FDK:
     padding: float = 2.0
     pad_mode: PadMode = "zero"
 
+    beams: ClassVar[tuple[str, ...]] = ("cone",)
+    couples_rows: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_filter(self.filter, self.cutoff)
         if not 2 <= self.padding <= 16:
@@ -70,73 +74,95 @@ class FDK:
         """
         values = to_float32(on_host(projections, "projections"), "projections")
         check_shape(values.shape, A.range_shape, "projections (row, angle, column)")
-        orbit = orbit_of(A.volume, A.projections)
+        parts = self.parts(A.volume, A.projections)
+        filtered = parts.filtered(values, 0, A.threads)
+        A = _widened(A, *parts.beyond)
+        volume = A.T(filtered)
+        parts.cosines(0, A.threads, out=filtered)
+        parts.divide(volume, A.T(filtered), A.volume, A.threads)
+        return like(projections, volume)
+
+    def parts(self, volume: VolumeGeometry, projections: ProjectionGeometry) -> FDKParts:
+        """What the geometry alone decides: for arrays that are worked on by rows and slabs.
+
+        Raises
+        ------
+        GeometryError : see `__call__`.
+        """
+        try:
+            orbit = orbit_of(volume, projections)
+        except GeometryError as error:
+            raise GeometryError(f"FDK can't reconstruct from these views: {error}") from error
         beyond = (0, 0)
         if is_full_turn(orbit.angles) and is_offset_detector(orbit.fan_angles):
             weights = offset_detector_weights(orbit.fan_angles)[None]
             beyond = _missing_columns(orbit.fan_angles)
         else:
             weights = short_scan_weights(orbit.angles, orbit.fan_angles)
-        factors = _view_factors(A, orbit)
-        filtered = self._filtered(values, orbit, weights, factors, beyond, A.threads)
-        A = _widened(A, *beyond)
-        volume = A.T(filtered)
-        _fill_with_cosines(filtered, orbit, factors, beyond[0], A.threads)
-        divide_by_evenness(volume, A.T(filtered), A.volume, orbit, factors, A.threads)
-        return like(projections, volume)
-
-    def _filtered(
-        self,
-        values: np.ndarray,
-        orbit: Orbit,
-        weights: np.ndarray,
-        factors: np.ndarray,
-        beyond: tuple[int, int],
-        threads: int,
-    ) -> np.ndarray:
-        """Weighted, filtered along the rows and weighted for A.T.
-
-        weights : (1 or num_angles, columns) how much each ray counts. factors : (num_angles,).
-        beyond : columns to give before and after those of the detector.
-        """
-        rows, num_angles, columns = values.shape
-        before, after = beyond
-        length = padded_length(columns + max(beyond), self.padding)
+        factors = _view_factors(volume, orbit)
+        length = padded_length(projections.det_shape[1] + max(beyond), self.padding)
         response = filter_response(self.filter, length, self.cutoff)
         row_filter = RowFilter(response, factors, self.pad_mode)
+        return FDKParts(orbit, weights, factors, beyond, row_filter)
+
+
+@dataclass(frozen=True, eq=False)
+class FDKParts:
+    """Weights and filter of FDK, to be applied to some rows or some slices at a time.
+
+    weights : (1 or num_angles, columns) how much each ray counts. factors : (num_angles,) of the
+        views. beyond : columns to give before and after those of the detector.
+    """
+
+    orbit: Orbit
+    weights: np.ndarray
+    factors: np.ndarray
+    beyond: tuple[int, int]
+    row_filter: RowFilter
+
+    def filtered(self, values: np.ndarray, first_row: int, threads: int) -> np.ndarray:
+        """(row, angle, column) weighted, filtered along the rows and weighted for A.T.
+
+        values : detector rows from `first_row` on; the result has the columns `beyond`, too.
+        """
+        rows, num_angles, columns = values.shape
+        before, after = self.beyond
         filtered = np.empty((rows, num_angles, before + columns + after), np.float32)
 
         def filter_row(row: int) -> None:
-            oblique = orbit.obliquity(row, before, after)
-            weighted = values[row] * (weights * oblique[:, before : before + columns])
+            oblique = self.orbit.obliquity(first_row + row, before, after)
+            weighted = values[row] * (self.weights * oblique[:, before : before + columns])
             for views in view_runs(num_angles):
-                filtered[row, views] = row_filter.rows(weighted[views], views, before, after)
+                filtered[row, views] = self.row_filter.rows(weighted[views], views, before, after)
             filtered[row] *= oblique
 
         share(filter_row, rows, threads)
         return filtered
 
+    def cosines(self, first_row: int, threads: int, out: np.ndarray) -> np.ndarray:
+        """What constant views are after filtering, written into (row, angle, column)."""
+        by_view = self.factors[:, None].astype(np.float32)
 
-def _fill_with_cosines(
-    filtered: np.ndarray, orbit: Orbit, factors: np.ndarray, before: int, threads: int
-) -> None:
-    """What constant views are after filtering."""
-    after = filtered.shape[2] - before - orbit.fan_angles.size
-    by_view = factors[:, None].astype(np.float32)
+        def fill(row: int) -> None:
+            np.multiply(self.orbit.obliquity(first_row + row, *self.beyond), by_view, out=out[row])
 
-    def fill(row: int) -> None:
-        np.multiply(orbit.obliquity(row, before, after), by_view, out=filtered[row])
+        share(fill, len(out), threads)
+        return out
 
-    share(fill, len(filtered), threads)
+    def divide(
+        self, volume: np.ndarray, constant: np.ndarray, geometry: VolumeGeometry, threads: int
+    ) -> None:
+        """Make slices of A.T(filtered) even, in place, by those of A.T(cosines)."""
+        divide_by_evenness(volume, constant, geometry, self.orbit, self.factors, threads)
 
 
-def _view_factors(A: Operator, orbit: Orbit) -> np.ndarray:
+def _view_factors(volume: VolumeGeometry, orbit: Orbit) -> np.ndarray:
     """(num_angles,) what the sum over views and A.T lack, once the pixels have their cosines.
 
     A view stands for some radians; the ramp is per pixel, of column pitch R/D at the axis; and A.T
     weighs by voxel over pixel and (D/U)^2 where (R/U)^2 is due.
     """
-    voxel = float(np.abs(np.linalg.det(A.volume.axes[0])))
+    voxel = float(np.abs(np.linalg.det(volume.axes[0])))
     magnification = orbit.det_distance / orbit.axis_distance
     per_length = magnification / orbit.column_pitch
     pixel = orbit.row_pitch * orbit.column_pitch / magnification**2
@@ -155,21 +181,25 @@ def _widened(A: Operator, before: int, after: int) -> Operator:
     """A on a detector with more columns at both ends."""
     if before == after == 0:
         return A
-    views, mask = A.projections, A.projection_mask
-    rows, columns = views.det_shape
-    wide = replace(
-        views,
-        det_shape=(rows, before + columns + after),
-        det_pos=views.det_pos + (after - before) / 2 * views.det_u,
-    )
+    views, mask = widened_views(A.projections, before, after), A.projection_mask
     if mask is not None:
         ends = ((0, 0), (0, 0), (before, after))
         mask = np.pad(np.broadcast_to(mask, A.range_shape), ends, constant_values=1)
     return operator(
         A.volume,
-        wide,
+        views,
         A.backend,
         threads=A.threads,
         volume_mask=A.volume_mask,
         projection_mask=mask,
+    )
+
+
+def widened_views(projections: ProjectionGeometry, before: int, after: int) -> ProjectionGeometry:
+    """The same views on a detector with more columns at both ends."""
+    rows, columns = projections.det_shape
+    return replace(
+        projections,
+        det_shape=(rows, before + columns + after),
+        det_pos=projections.det_pos + (after - before) / 2 * projections.det_u,
     )

@@ -13,6 +13,11 @@ A stored array is one whose class has these two methods:
     each grown by `halo` rows on either side (cut at the ends of the volume); what it returns, an
     array or a tuple of arrays as large as its inputs, is trimmed and stored.
 
+Two more keep the passes over the disk few:
+
+`evaluate()` : the array itself, worked out and stored, where arithmetic is lazy.
+`__tomodask_norm__(other)` : (self, the norm of other), stored and added up in one pass.
+
 An operator for stored arrays has `zeros_domain()`, a stored x of zeros.
 """
 
@@ -90,7 +95,9 @@ def fused(function: Callable[..., Any], *arrays: Any, A: Any, out: Any = None) -
     like = arrays[0]
     factors = tuple(_factor(array, like) for array in arrays)
     if not isinstance(like, np.ndarray):
-        return function(*factors)
+        found = function(*factors)
+        # what replaces another array: lazy formulas of formulas would grow without end
+        return found.evaluate() if out is not None and is_stored(found) else found
     result = memory.empty(like.shape, like.dtype) if out is None else out
 
     def piece(index: tuple[slice, ...]) -> None:
@@ -108,6 +115,8 @@ def fused_norm(
     factors = tuple(_factor(array, like) for array in arrays)
     if not isinstance(like, np.ndarray):
         found, counted = function(*factors)
+        if is_stored(found):
+            return found.__tomodask_norm__(counted)  # type: ignore[no-any-return]
         return found, norm(counted, A)
     result = memory.empty(like.shape, like.dtype) if out is None else out
 
