@@ -28,7 +28,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def scan(raw_file, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("coupled") / "scan.zarr"
-    ingest = {"pixel_size_um": 20.0}
+    ingest = {"pixel_size_um": 20.0, "angles": "0:360:60"}  # FDK wants a full turn
     return steps.ingest(raw_file.path, path, ingest=ingest, cluster={"workers": 1})
 
 
@@ -39,7 +39,7 @@ def all_at_once(path: Path, **settings) -> np.ndarray:
     sinograms, beam = samples.corrected_sinograms(scan, recipe, 0, scan.geometry.det_rows)
     beam = beam.with_center(recipe.center)
     volume, views = run_geometry(recipe.geometry, beam, scan.geometry.det_rows)
-    A = operator(volume, views, threads=2)
+    A = operator(volume, views, recipe.backend, threads=2)
     return recipe.reconstructor()(np.ascontiguousarray(sinograms), A)
 
 
@@ -52,12 +52,14 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     [
         {},
         {"geometry": {"tilt_deg": 30.0}},
+        {"algorithm": {"fdk": {"filter": "hann"}}},
         {
             "geometry": {},
+            "backend": "numba_cpu",
             "algorithm": {"pdhg_tv": {"num_iterations": 3, "dimensions": 3, "circle": False}},
         },
     ],
-    ids=["cone", "laminography", "gradients in space"],
+    ids=["cone", "laminography", "FDK", "gradients in space"],
 )
 def test_a_coupled_run_is_the_same_as_all_at_once(scan, tmp_path, settings):
     output = tmp_path / "volume.zarr"
@@ -94,11 +96,12 @@ def test_a_run_that_failed_goes_on_where_it_stopped(scan, tmp_path, monkeypatch)
     [
         ({"algorithm": "fbp"}, "fbp can't reconstruct from a cone beam: take --algorithm fdk"),
         ({"algorithm": "fbp", "geometry": {"tilt_deg": 9}}, "fbp can't .* tilted axis"),
+        ({"algorithm": "fdk", "geometry": {}}, "fdk can't .* parallel beam: .*--source-distance"),
         ({"center": "auto"}, r"--center \(the middle is 23.5\)"),
         ({"backend": "finufft"}, "finufft can't project"),
         ({"geometry": {"source_distance_mm": 0.3}}, "lies within the volume"),
     ],
-    ids=["fbp", "fbp of a tilted axis", "centre", "backend", "source"],
+    ids=["fbp", "fbp of a tilted axis", "fdk", "centre", "backend", "source"],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(scan, tmp_path, settings, message):
     with pytest.raises(GeometryError, match=message):

@@ -8,19 +8,23 @@ After a kill the same command goes on at the block where it stopped.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tomodask.arrays import empty
 from tomodask.blocks import Block, MemoryNeed
-from tomodask.blockwise import ChunkFiles, reconstruct_blockwise
-from tomodask.blockwise.run import geometry_digest
+from tomodask.blockwise import fdk_blockwise, forget, reconstruct_blockwise
+from tomodask.blockwise.fdk import Evenness
+from tomodask.blockwise.operator import geometry_hash
+from tomodask.blockwise.scratch import read_rows
 from tomodask.cluster.local import Workers
 from tomodask.cluster.run import Listener, Progress, run_blocks
 from tomodask.cluster.workforce import Workforce
@@ -28,13 +32,16 @@ from tomodask.errors import GeometryError, MemoryBudgetError
 from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry
 from tomodask.plan import StreamNeed
 from tomodask.preprocess import apply_corrections
-from tomodask.projectors.choice import chosen_way, prepare_for
+from tomodask.projectors import ANY_RAYS, prepare_backend
+from tomodask.projectors.choice import chosen_way
 from tomodask.recipe import Recipe
+from tomodask.reconstruct import FDK
 from tomodask.reconstruct.fbp import clear_outside, view_radius
 from tomodask.run_geometry import run_geometry
 from tomodask.runplan import Job, RunPlan, resolve_center, volume_spec
 from tomodask.samples import column_range, corrections_for, slice_range
 from tomodask.scan import Scan
+from tomodask.shards import swap_in
 from tomodask.stream import in_order
 from tomodask.volumestore import Volume, write_bytes
 
@@ -56,6 +63,7 @@ class CoupledPlan:
     volume: VolumeGeometry
     views: ProjectionGeometry
     beam: ParallelBeam
+    backend: str
     budget: int
 
     @property
@@ -83,7 +91,10 @@ def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
     beam = beam.with_center(center, recipe.center_slope)
     beam = beam.take_rows(*rows).take_columns(*columns)
     volume, views = run_geometry(recipe.geometry, beam, scan.geometry.det_rows)
-    chosen_way(volume, views, recipe.backend)  # refuses by name what it can't project
+    backend = ANY_RAYS if recipe.backend == "auto" else recipe.backend
+    chosen_way(volume, views, backend)  # refuses by name what it can't project
+    if isinstance(algorithm := recipe.reconstructor(), FDK):
+        algorithm.parts(volume, views)  # refuses orbits that are none, or too short
     corrections = corrections_for(scan, recipe)
     spec = replace(volume_spec(recipe, scan, rows, columns), shape=volume.shape)
     halo = sum(correct.halo(scan.geometry) for correct in corrections)
@@ -94,9 +105,9 @@ def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
     plan = RunPlan(
         recipe, scan, rows, columns, center, estimate, corrections, halo, load_rows,
         _rows_to_write(spec, workers.budget), workers.threads, spec,
-        geometry_digest=geometry_digest(volume, views),
+        geometry_digest=geometry_hash(volume, views),
     )  # fmt: skip
-    return CoupledPlan(plan, volume, views, beam, workers.budget)
+    return CoupledPlan(plan, volume, views, beam, backend, workers.budget)
 
 
 def reconstruct_coupled(
@@ -104,45 +115,65 @@ def reconstruct_coupled(
     listener: Listener,
 ) -> dict[str, Progress]:  # fmt: skip
     """Correct, iterate, write the blocks left; the scratch arrays are removed at the end."""
-    plan = coupled.plan
+    plan, algorithm = coupled.plan, coupled.plan.recipe.reconstructor()
     folder = volume.path.with_name(volume.path.name + WORK_SUFFIX)
-    _begin_anew(folder, plan.digest)
-    prepare_for(coupled.volume, coupled.views, plan.recipe.backend)
-    algorithm = plan.recipe.reconstructor()
-    num_iterations = getattr(algorithm, "num_iterations", 0)
-    told = _Iterations(listener, num_iterations)
-    options = {"callbacks": [told.iterated]} if num_iterations else {}
-    found = reconstruct_blockwise(
-        LoadRows(job, plan.rows, plan.scan.geometry.det_rows),
-        algorithm,
-        coupled.volume,
-        coupled.views,
-        folder=folder / plan.digest,
-        budget=coupled.budget,
-        backend=plan.recipe.backend,
-        threads=plan.threads,
-        client=force.client,
-        listener=told,
-        identity={"run": plan.digest},
-        load_rows=plan.sub_rows,
-        **options,
-    )
+    means = _means(folder, plan.digest, coupled.budget, plan.threads)
+    prepare_backend(coupled.backend, for_rays=True)
+    told = _Iterations(listener, getattr(algorithm, "num_iterations", 0))
+    load = LoadRows(job, plan.rows, plan.scan.geometry.det_rows, plan.sub_rows)
+    shared: dict[str, Any] = {
+        "folder": folder / plan.digest, **means, "client": force.client,
+        "backend": coupled.backend, "listener": told, "input_id": plan.digest,
+    }  # fmt: skip
+    geometries = coupled.volume, coupled.views
+    finish: Evenness | None = None
+    if isinstance(algorithm, FDK):
+        blocks = fdk_blockwise(load, algorithm, *geometries, **shared)
+        arrays, finish = [blocks.volume, blocks.constant], blocks.evenness
+    else:
+        called = _Told(algorithm, told.iterated)
+        arrays = [reconstruct_blockwise(load, called, *geometries, **shared)]
     iterated = told.end()
-    tasks = [WriteTask(job, block, found.files, coupled.radius) for block in left]
+    sources = tuple((array.file.path, array.shape) for array in arrays)
+    tasks = [WriteTask(job, block, sources, finish, coupled.radius) for block in left]
     progress = run_blocks(force.client, write_block, tasks, stage="write", listener=listener)
     shutil.rmtree(folder, ignore_errors=True)
     return {"iterate": iterated, "write": progress}
 
 
 @dataclass(frozen=True)
+class _Told:
+    """An algorithm with a callback that tells how far it is; its name says what it computes."""
+
+    algorithm: Any
+    callback: Any = field(repr=False)
+
+    def __call__(self, y: Any, A: Any) -> Any:
+        return self.algorithm(y, A, callbacks=[self.callback])
+
+
+@dataclass(frozen=True)
 class LoadRows:
-    """Corrected sinograms of detector rows, counted from the first that is used."""
+    """Corrected sinograms of detector rows, counted from the first that is used.
+
+    most : rows that are corrected at once.
+    """
 
     job: Job
     rows: tuple[int, int]
     det_rows: int
+    most: int
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
+        columns = self.job.columns[1] - self.job.columns[0]
+        shape = (stop - start, self.job.scan.geometry.num_angles, columns)
+        sinograms = empty(shape)
+        for low in range(start, stop, self.most):
+            high = min(stop, low + self.most)
+            sinograms[low - start : high - start] = self._corrected(low, high)
+        return sinograms
+
+    def _corrected(self, start: int, stop: int) -> np.ndarray:
         job, first = self.job, self.rows[0]
         low = max(0, first + start - job.halo)
         high = min(self.det_rows, first + stop + job.halo)
@@ -152,11 +183,16 @@ class LoadRows:
 
 @dataclass(frozen=True)
 class WriteTask:
-    """A block of the result that is to be written into the volume."""
+    """A block of the result that is to be written into the volume.
+
+    sources : path and shape of the scratch arrays; `finish` makes slices of those of all of them.
+    radius : (rows,) pixels beyond which slices are 0, None where they are not cleared.
+    """
 
     job: Job
     block: Block
-    files: ChunkFiles
+    sources: tuple[tuple[str, tuple[int, int, int]], ...]
+    finish: Evenness | None
     radius: np.ndarray | None
 
     @property
@@ -167,14 +203,16 @@ class WriteTask:
 def write_block(task: WriteTask) -> dict[str, Any]:
     """Copy rows of the scratch array into the volume and its pyramid, and enter them."""
     start, stop = task.block.write.rows
-    slices = task.files.read_rows(start, stop)
+    slices, *others = (read_rows(path, shape, start, stop) for path, shape in task.sources)
+    if task.finish is not None:
+        slices = task.finish(slices, others[0], start)
     if task.radius is not None:
         clear_outside(slices, task.radius[start:stop])
     shards = in_order(task.job.open_volume().write(start, slices))
     report = {
         "block": task.block.id,
         "rows": stop - start,
-        "bytes_read": slices.nbytes,
+        "bytes_read": len(task.sources) * slices.nbytes,
         "bytes_written": sum(shard.size for shard in shards),
     }
     task.job.ledger.record(task.block.id, shards, report)
@@ -278,9 +316,24 @@ def _rows_to_write(spec: Any, budget: int) -> int:
     return rows
 
 
-def _begin_anew(folder: Path, digest: str) -> None:
-    """Remove what another recipe left; the folder is this output's alone, and it has the lease."""
+def _means(folder: Path, digest: str, budget: int, threads: int) -> dict[str, int]:
+    """Memory and threads of a task: those the run began with, as its blocks are cut by them.
+
+    What another recipe left in the folder is removed, which is this output's alone and under its
+    lease; so is what began with more memory than a worker has now.
+    """
+    note = folder / f"{digest}.json"
     if folder.is_dir():
-        for left in folder.iterdir():
-            if left.name != digest:
-                shutil.rmtree(left, ignore_errors=True)
+        for other in folder.iterdir():
+            if not other.name.startswith(digest):
+                shutil.rmtree(other, ignore_errors=True)
+                other.unlink(missing_ok=True)
+    folder.mkdir(exist_ok=True)
+    means = {"budget": budget, "threads": threads}
+    if note.is_file():
+        began: dict[str, int] = json.loads(note.read_text())
+        if began["budget"] <= budget:
+            return began
+        forget(folder / digest)
+    swap_in(note, json.dumps(means).encode())
+    return means

@@ -5,10 +5,11 @@
 - `scratch`: their files. `trees`: formulas as a task gets them. `tasks`: what one task does.
 - `workspace`: operations in their order, with a journal, so that a killed run goes on.
 - `arrays`, `passes`: arithmetic, inner products and stencils of stored arrays.
-- `plan`, `operator`: A and A.T, cut into blocks by footprints and memory.
+- `plan`, `operator`, `fdk`: A and A.T, cut into blocks by footprints and memory.
 """
 
 from tomodask.blockwise.arrays import StoredArray
+from tomodask.blockwise.fdk import fdk_blockwise
 from tomodask.blockwise.operator import StoredOperator
 from tomodask.blockwise.reconstruct import reconstruct_blockwise, stored
 from tomodask.blockwise.workspace import Workspace, forget, open_workspace
@@ -17,6 +18,7 @@ __all__ = [
     "StoredArray",
     "StoredOperator",
     "Workspace",
+    "fdk_blockwise",
     "forget",
     "open_workspace",
     "reconstruct_blockwise",

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tomodask.blockwise import passes
-from tomodask.blockwise.scratch import Region, Shape, opened
+from tomodask.blockwise.scratch import Region, Shape, read_rows
 from tomodask.blockwise.trees import FUNCTIONS, Call, Computed, Fill, Held, Read, Tree
 from tomodask.blockwise.workspace import File, Workspace
 from tomodask.errors import GeometryError, InputError
@@ -185,9 +185,7 @@ class StoredArray(BlockArray):
     def rows(self, start: int, stop: int) -> np.ndarray:
         if not 0 <= start < stop <= self.shape[0]:
             raise InputError(f"rows {start} to {stop} of an array of {self.shape[0]}")
-        with opened() as files:
-            region = Region((start, stop), (0, self.shape[1]))
-            return np.array(files.read(self.file.path, self.shape, region))
+        return read_rows(self.file.path, self.shape, start, stop)
 
     def __repr__(self) -> str:
         return f"StoredArray({self.shape}, {self.file.path})"

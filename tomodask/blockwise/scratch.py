@@ -146,6 +146,12 @@ def opened() -> Iterator[Files]:
         files.close()
 
 
+def read_rows(path: str, shape: Shape, start: int, stop: int) -> np.ndarray:
+    """Rows [start, stop) of an array, in memory."""
+    with opened() as files:
+        return np.array(files.read(path, shape, Region((start, stop), (0, shape[1]))))
+
+
 def create(path: Path, shape: Shape) -> None:
     """An array of zeros that takes no space yet; one that is there in the right size stays."""
     size = int(np.prod(shape)) * ITEM

@@ -18,7 +18,7 @@ from tomodask.reconstruct.options import (
     check_box,
     check_iterations,
 )
-from tomodask.reconstruct.spaces import Scalar, divided, fused
+from tomodask.reconstruct.spaces import AllRows, Scalar, divided, fused
 from tomodask.reconstruct.variation import check_variation, shortened
 
 
@@ -72,6 +72,7 @@ class FISTATV:
         DivergedError : the residual grows: A.T is not the adjoint of A.
         GeometryError, InputError : see `Problem`.
         """
+        A = AllRows(A) if self.couples_rows else A
         problem = Problem(
             y, A, Options(x_init, volume_mask, projection_mask, callbacks),
             min_constraint=self.min_constraint, max_constraint=self.max_constraint,

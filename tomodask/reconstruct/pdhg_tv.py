@@ -18,7 +18,7 @@ from tomodask.reconstruct.options import (
     check_iterations,
     inverse,
 )
-from tomodask.reconstruct.spaces import divided, dot, fused
+from tomodask.reconstruct.spaces import AllRows, divided, dot, fused
 from tomodask.reconstruct.variation import TINY, check_variation, shortened
 
 BALANCE = 0.1  # of A's columns' sums that the gradient's are scaled to: found by trying, see tests
@@ -76,6 +76,7 @@ class PDHGTV:
         DivergedError : the residual grows: A.T is not the adjoint of A.
         GeometryError, InputError : see `Problem`.
         """
+        A = AllRows(A) if self.couples_rows else A
         problem = Problem(
             y, A, Options(x_init, volume_mask, projection_mask, callbacks),
             min_constraint=self.min_constraint, max_constraint=self.max_constraint,
