@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tomodask.geometry import in_voxels
-from tomodask.projectors.joseph_cone import columns_of
+from tomodask.projectors.joseph_columns import columns_of
 from tomodask.reconstruct import FDK
 
 TINY = ["--sizes", "16", "--views", "12", "--checked", "12", "--repeats", "2"]

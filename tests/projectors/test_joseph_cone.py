@@ -8,7 +8,8 @@ import pytest
 from tests.projectors.ray_cases import noise, relative
 from tomodask.geometry import ProjectionGeometry, VolumeGeometry, in_voxels, volume
 from tomodask.projectors import joseph_cone
-from tomodask.projectors.joseph_cone import JosephCone, columns_of, some_views
+from tomodask.projectors.joseph_columns import columns_of, some_views
+from tomodask.projectors.joseph_cone import JosephCone
 from tomodask.projectors.joseph_rays import JosephRays
 from tomodask.projectors.vectors import LANES
 from tomodask.testing_rays import cone_views, parallel_views, ray_cases

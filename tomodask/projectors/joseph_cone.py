@@ -12,11 +12,10 @@ are contiguous: the volume is copied to (y, x, z), and some views at a time to (
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from tomodask.geometry import VoxelViews
+from tomodask.projectors.joseph_columns import A1, AXIS, C1, FIRST, K1, M1, M2, STOP, A, C, K, M
 from tomodask.projectors.joseph_rays import within
 from tomodask.projectors.joseph_window import (
     WINDOW,
@@ -43,87 +42,12 @@ from tomodask.projectors.vectors import (
 )
 from tomodask.threads import share
 
-STRAIGHT = 1e-7  # voxels that the detector's axes may stray over its whole width
-LEAST_STEP = 0.05  # voxels from row to row along z; where rows are closer, few vectors help
-VIEWS = 32  # views back-projected at a time: their columns stay in the third cache
-GROUP = 8  # views that a thread projects at a time
+VIEWS = 32  # views back-projected at a time, at most: their columns stay in the third cache
+GROUP = 16  # views that a thread projects at a time, at most
+PACKED = 1 << 24  # floats of the columns of all these views, at most
 FORWARD_PLANES, BACKWARD_PLANES = 8, 4  # planes at a time, so that their lines stay in a cache
+ONE = 1 << 32  # heights and rows are counted in 2^-32 from vector to vector
 PAD = WINDOW  # zeros before the first row of a column, and more behind the last
-
-# what the rays of a detector column have in common: at plane t of the axis that they follow, they
-# cross at C + C1 t of the other axis in the plane, and row r at height A + A1 t + (K + K1 t) r; a
-# step from plane to plane is sqrt(M + M1 r + M2 r^2) long; they hit no plane but FIRST to STOP
-AXIS, FIRST, STOP, C, C1, A, A1, K, K1, M, M1, M2 = range(12)
-
-
-def columns_of(views: VoxelViews) -> tuple[np.ndarray, np.ndarray]:
-    """The views whose columns' rays have these numbers in common, and the numbers.
-
-    Returns
-    -------
-    fits : (num_angles,) whether a view's columns are parallel to z, its rows perpendicular to it,
-        and none of its rays runs closest to z.
-    table : (views that fit, columns, 12) float64.
-    """
-    rows, columns = views.det_shape
-    stray = np.maximum(
-        rows * np.abs(views.step_v[:, 1:]).max(axis=1), columns * np.abs(views.step_u[:, 0])
-    )
-    start, ray = _lowest_rays(views)
-    z, y, x = np.moveaxis(np.abs(ray), 2, 0)
-    top = np.abs(ray[:, :, 0] + (rows - 1) * _climb(views))
-    is_steep = (np.maximum(z, top) > np.maximum(x, y)).any(axis=1)
-    fits = (stray <= STRAIGHT) & ~is_steep
-    table = _table(some_views(views, fits), start[fits], ray[fits])
-    first, stop = table[..., FIRST], table[..., STOP]
-    ends = [table[..., K] + table[..., K1] * plane for plane in (first, stop - 1)]
-    far_apart = ((np.minimum(*ends) >= LEAST_STEP) | (first >= stop)).all(axis=1)
-    fits[fits] = far_apart
-    return fits, table[far_apart]
-
-
-def some_views(views: VoxelViews, chosen: np.ndarray) -> VoxelViews:
-    """The views that a mask chooses."""
-    names = ("source", "first", "step_v", "step_u", "metric")
-    return replace(views, **{name: getattr(views, name)[chosen] for name in names})
-
-
-def _lowest_rays(views: VoxelViews) -> tuple[np.ndarray, np.ndarray]:
-    """A point and the direction of the rays to the row of the least z, (angle, column, zyx)."""
-    rows, columns = views.det_shape
-    pixel = views.first[:, None] + np.arange(columns)[:, None] * views.step_u[:, None]
-    pixel[:, :, 0] += (rows - 1) * np.minimum(views.step_v[:, :1], 0)
-    source = np.broadcast_to(views.source[:, None], pixel.shape)
-    return (source, pixel - source) if views.beam == "cone" else (pixel, source)
-
-
-def _climb(views: VoxelViews) -> np.ndarray:
-    """(num_angles, 1) how much more a ray as long as to the detector rises, from row to row."""
-    return np.asarray(np.abs(views.step_v[:, :1]) * (views.beam == "cone"))
-
-
-def _table(views: VoxelViews, start: np.ndarray, ray: np.ndarray) -> np.ndarray:
-    """The numbers of all columns, from their lowest rays."""
-    table, metric, is_cone = np.empty((*ray.shape[:2], 12)), views.metric, views.beam == "cone"
-    z, y, x = np.moveaxis(ray, 2, 0)
-    is_x = np.abs(x) >= np.abs(y)
-    along = np.where(is_x, x, y)
-    at = np.where(is_x, start[:, :, 2], start[:, :, 1])
-    c = np.where(is_x, start[:, :, 1], start[:, :, 2])
-    count = np.where(is_x, views.shape[2], views.shape[1])
-    forth, back = is_cone & (along > 0), is_cone & (along < 0)
-    table[..., AXIS] = np.where(is_x, 2, 1)
-    table[..., FIRST] = np.where(forth, np.clip(np.floor(at) + 1, 0, count), 0)
-    table[..., STOP] = np.where(back, np.clip(np.ceil(at), 0, count), count)
-    table[..., C1], table[..., A1] = np.where(is_x, y, x) / along, z / along
-    table[..., C], table[..., A] = c - at * table[..., C1], start[:, :, 0] - at * table[..., A1]
-    table[..., K1] = _climb(views) / along
-    table[..., K] = -at * table[..., K1] if is_cone else np.abs(views.step_v[:, :1])
-    step = ray / along[:, :, None]
-    table[..., M] = np.einsum("vua,vab,vub->vu", step, metric, step)
-    table[..., M1] = 2 * np.einsum("va,vua->vu", metric[:, 0], step) * table[..., K1]
-    table[..., M2] = metric[:, :1, 0] * table[..., K1] ** 2
-    return table
 
 
 class JosephCone:
@@ -138,16 +62,18 @@ class JosephCone:
         self._threads = threads
         self._is_flipped = views.step_v[:, 0] < 0
         self._line, self._column = _line_floats(views), _column_floats(views)
+        self._at_once = _views_at_once(views)
         self._axes = [axis for axis in (1, 2) if (table[..., AXIS] == axis).any()]
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column), lengths of the world."""
         _, num_angles, columns = self.views.range_shape
+        size = min(GROUP, self._at_once, -(-num_angles // self._threads))
         lines = self._lines_of(volume)
         projections = np.empty(self.views.range_shape, np.float32)
 
         def project(group: int) -> None:
-            begin, end = group * GROUP, min(num_angles, (group + 1) * GROUP)
+            begin, end = group * size, min(num_angles, (group + 1) * size)
             sums = np.zeros((end - begin) * columns * self._column, np.float32)
             line = np.zeros(LANES + self._line + 2 * WINDOW, np.float32)
             for axis in self._axes:
@@ -162,7 +88,7 @@ class JosephCone:
                 begin, projections,
             )  # fmt: skip
 
-        share(project, -(-num_angles // GROUP), self._threads)
+        share(project, -(-num_angles // size), self._threads)
         return projections
 
     def adjoint(self, projections: np.ndarray) -> np.ndarray:
@@ -172,10 +98,11 @@ class JosephCone:
         lines = aligned_empty(ny * nx * self._line)
         by_y = lines.reshape(ny, -1)
         share(lambda y: by_y[y].fill(0), ny, self._threads)
-        packed = aligned_empty(min(VIEWS, num_angles) * columns * self._column)
+        packed = aligned_empty(min(self._at_once, num_angles) * columns * self._column)
         values = np.ascontiguousarray(projections, np.float32)
-        for begin in range(0, num_angles, VIEWS):
-            self._add_views(begin, min(num_angles, begin + VIEWS), values, packed, lines)
+        for begin in range(0, num_angles, self._at_once):
+            end = min(num_angles, begin + self._at_once)
+            self._add_views(begin, end, values, packed, lines)
         return self._volume_of(lines)
 
     def _add_views(
@@ -223,7 +150,8 @@ class JosephCone:
         """The lines, the columns of some views and what all columns have in common."""
         _, ny, nx = views.shape
         _, num_angles, columns = views.range_shape
-        packed = max(VIEWS, GROUP * threads) * columns * _column_floats(views)
+        at_once = _views_at_once(views)
+        packed = max(at_once, min(GROUP, at_once) * threads) * columns * _column_floats(views)
         return 4 * (ny * nx * _line_floats(views) + packed) + 8 * 3 * 12 * num_angles * columns
 
 
@@ -235,6 +163,12 @@ def _line_floats(views: VoxelViews) -> int:
 def _column_floats(views: VoxelViews) -> int:
     """Of a detector column, with the zeros around it."""
     return PAD + -(-views.det_shape[0] // LANES) * LANES + 2 * WINDOW
+
+
+def _views_at_once(views: VoxelViews) -> int:
+    """So many that a volume is not read too often for them; fewer of a large detector."""
+    fit = PACKED // (views.det_shape[1] * _column_floats(views))
+    return max(2, min(VIEWS, fit))
 
 
 # ---- lines along z and columns of the detector ------------------------------------------------
@@ -356,22 +290,29 @@ def _interpolate(lines, low, high, below, above, a, k, nz, line, rows, blended, 
     # whole steps apart from the rest, which stays small and so exact
     steps = np.round(k)
     whole_steps, rest = mul(splat(np.float32(steps)), lane_numbers()), splat(np.float32(k - steps))
-    is_narrow = k * (LANES - 1) + 2 <= WINDOW - 1
+    reach = k * (LANES - 1) + 2
+    least, most = splat(np.float32(-2)), splat(np.float32(nz))
+    height, rise = np.int64((a + k * r) * ONE), np.int64(k * LANES * ONE)
     while r < r_stop:
-        start = a + k * r
-        base = min(max(int(np.floor(start)), -2), nz)
-        place = fma(rest, lane_numbers(), splat(np.float32(start - base)))
+        base, over = height >> 32, np.float32(height & (ONE - 1)) * np.float32(1 / ONE)
+        place = fma(rest, lane_numbers(), splat(over))
         whole = floor(place)
         part = sub(place, whole)
         whole = add(whole, whole_steps)
-        whole = clip(whole, splat(np.float32(-2 - base)), splat(np.float32(nz - base)))
+        if base < 0 or base + reach >= nz:
+            near = min(max(base, -2), nz)
+            moved = splat(np.float32(base - near))
+            base, origin = near, splat(np.float32(near))
+            whole = sub(clip(add(add(whole, moved), origin), least, most), origin)
         o = LANES + base
-        if is_narrow:
-            x0, x1 = pick(blended, o, whole), pick(blended, o + 1, whole)
+        if reach <= WINDOW - 1:
+            x0 = pick(blended, o, whole)
+            x1 = pick(blended, o, add(whole, splat(np.float32(1))))
         else:
             x0, x1 = gather(blended, o, whole), gather(blended, o + 1, whole)
         value = fma(part, sub(x1, x0), x0)
         store(sums, at + r, add(load(sums, at + r), value))
+        height += rise
         r += LANES
 
 
@@ -420,25 +361,30 @@ def _add_lines(packed, at, rows, a, k, lines, low, high, below, above, nz):
     candidates = int(np.ceil(2 * inverse))
     steps = mul(splat(np.float32(inverse)), lane_numbers())
     is_narrow = LANES * inverse + candidates + 1 <= WINDOW
-    rise = splat(np.float32(k))
+    rise, one = splat(np.float32(k)), splat(np.float32(1))
+    row, row_step = np.int64((z - 1 - a) * inverse * ONE), np.int64(inverse * LANES * ONE)
     while z < z_stop:
-        q = (z - 1 - a) * inverse
-        whole = np.floor(q)
-        r = floor(add(splat(np.float32(q - whole)), steps))
-        base = int(whole) + 1
+        base, over = (row >> 32) + 1, np.float32(row & (ONE - 1)) * np.float32(1 / ONE)
+        r = floor(add(splat(over), steps))
         if not is_narrow:
             r = clip(r, splat(np.float32(-1 - base)), splat(np.float32(rows - base)))
-        distance = add(splat(np.float32(z - a - k * base)), fnma(rise, r, lane_numbers()))
-        total = splat(np.float32(0))
-        for candidate in range(candidates):
-            if is_narrow:
-                value = pick(packed, at + base + candidate, r)
-            else:
+        # z - a - k (base + r), where z - 1 - a is k (base - 1 + over) in the first lane
+        first = np.float32(1) + np.float32(k) * (over - np.float32(1))
+        distance = add(splat(first), fnma(rise, r, lane_numbers()))
+        if is_narrow:
+            total = mul(hat(distance), pick(packed, at + base, r))
+            for _ in range(1, candidates):
+                r, distance = add(r, one), sub(distance, rise)
+                total = fma(hat(distance), pick(packed, at + base, r), total)
+        else:
+            total = splat(np.float32(0))
+            for candidate in range(candidates):
                 value = gather(packed, at + base + candidate, r)
-            total = fma(hat(distance), value, total)
-            distance = sub(distance, rise)
+                total = fma(hat(distance), value, total)
+                distance = sub(distance, rise)
         if below != 0:
             store(lines, low + z, fma(w0, total, load(lines, low + z)))
         if above != 0:
             store(lines, high + z, fma(w1, total, load(lines, high + z)))
+        row += row_step
         z += LANES

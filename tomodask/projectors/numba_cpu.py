@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tomodask.geometry import VoxelViews
-from tomodask.projectors.joseph_cone import JosephCone, columns_of, some_views
+from tomodask.projectors.joseph_columns import columns_of, some_views
+from tomodask.projectors.joseph_cone import JosephCone
 from tomodask.projectors.joseph_rays import JosephRays
 
 Pair = JosephCone | JosephRays

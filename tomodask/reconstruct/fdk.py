@@ -64,7 +64,8 @@ class FDK:
     def __call__(self, projections: Any, A: Operator) -> Any:
         """Projections (row, angle, column) -> volume (z, y, x), float32 of the same library.
 
-        In 1/length of the world, as `A.projections` measures it.
+        In 1/length of the world, as `A.projections` measures it. Beside both it holds the filtered
+        projections and a second volume.
 
         Raises
         ------
