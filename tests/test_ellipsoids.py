@@ -7,15 +7,15 @@ import pytest
 
 from tomodask.ellipsoids import TURNED, Ellipsoids, aligned_ellipsoids, chiral_ellipsoids
 from tomodask.errors import GeometryError, InputError
-from tomodask.geometry import ProjectionGeometry, volume
+from tomodask.geometry import ProjectionGeometry, parallel, volume
 from tomodask.phantom import disc_sinogram
-from tomodask.testing_rays import cone_views, parallel_views, turning_volume
+from tomodask.testing_rays import cone_views, turning_volume
 
 ANGLES = np.arange(5) * 1.1
 
 
 def test_a_ball_in_a_parallel_beam_has_the_chords_of_discs() -> None:
-    views = parallel_views(ANGLES, (9, 31))
+    views = parallel(angles=ANGLES, shape=(9, 31))
     ball = aligned_ellipsoids([(0.5, 2.0, -3.0)], [7.0], [2.0])
     seen = ball.line_integrals(views, supersampling=8)
     for row, z in enumerate(np.arange(9) - 4.0):

@@ -58,7 +58,7 @@ class ThreadDependent(ReferenceRays):
 
 class ViewDependent(ReferenceRays):
     def forward(self, volume: np.ndarray) -> np.ndarray:
-        return super().forward(volume) * np.float32(1 + 1e-6 / self.views.num_angles)
+        return super().forward(volume) * np.float32(1 + 1e-3 / self.views.num_angles)
 
 
 class DoublePrecision(ReferenceRays):

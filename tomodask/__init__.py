@@ -35,6 +35,7 @@ _PUBLIC = {
     "concatenate": "tomodask.geometry:concatenate",
     "to_astra": "tomodask.geometry:to_astra",
     "from_astra": "tomodask.geometry:from_astra",
+    "picture": "tomodask.geometry_picture:picture",
     "footprint": "tomodask.geometry:footprint",
     "VolumeGeometry": "tomodask.geometry:VolumeGeometry",
     "ProjectionGeometry": "tomodask.geometry:ProjectionGeometry",

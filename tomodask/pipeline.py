@@ -17,6 +17,7 @@ from tomodask.blocks import Block
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.run import Listener, Progress, run_blocks, silent
 from tomodask.cluster.workforce import Workforce, workforce
+from tomodask.coupled import is_coupled, plan_coupled, reconstruct_coupled
 from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
 from tomodask.errors import InputError, OutputExistsError
 from tomodask.ingest import open_source
@@ -187,13 +188,17 @@ def reconstruct(
         scan, ingested = _scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
-        plan = plan_run(recipe, scan, force.size)
+        coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
+        plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
         lease.check()
         volume = _create_or_go_on(recipe, output, plan)
         job = plan.job(output, volume.uuid)
-        tasks = [BlockTask(job, block) for block in _blocks_left(plan, job, volume)]
-        if tasks:
+        blocks = _blocks_left(plan, job, volume)
+        if blocks and coupled:
+            progress |= reconstruct_coupled(coupled, volume, job, blocks, force, listener)
+        elif blocks:
             prepare_backend(recipe.backend)
+            tasks = [BlockTask(job, block) for block in blocks]
             progress["reconstruct"] = run_blocks(
                 force.client, stream_block, tasks, stage="reconstruct", listener=listener
             )

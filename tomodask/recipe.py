@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from tomodask.errors import MissingInputError, RecipeError, TomodaskError
 from tomodask.ingest.source import SourceOptions
 from tomodask.preprocess import CORRECTIONS, Correction
-from tomodask.projectors import BACKENDS
+from tomodask.projectors import BACKENDS, RAY_BACKENDS, SLICE_BACKEND
 from tomodask.reconstruct import ALGORITHMS, Reconstructor
 
 DEFAULT_CORRECTIONS = ("flatfield", "minus_log")
@@ -136,8 +136,9 @@ def _bytes(value: object) -> int | None:
 
 
 def _backend(value: object) -> str:
-    if value not in BACKENDS:
-        raise RecipeError(f"backend {value!r} is unknown: {nearest(str(value), BACKENDS)}")
+    known = {"auto", *BACKENDS, *RAY_BACKENDS}
+    if value not in known:
+        raise RecipeError(f"backend {value!r} is unknown: {nearest(str(value), known)}")
     return str(value)
 
 
@@ -237,7 +238,8 @@ class Recipe(_Section):
         description="reconstruction algorithm",
     )
     backend: Annotated[str, BeforeValidator(_backend)] = Field(
-        "fourier", description="projector: " + ", ".join(BACKENDS)
+        "auto",
+        description="projector: auto, " + ", ".join(dict.fromkeys([*BACKENDS, *RAY_BACKENDS])),
     )
     volume: VolumeOptions = Field(VolumeOptions(), description="how the volume is stored")
     cluster: ClusterOptions = Field(ClusterOptions(), description="where it runs")
@@ -259,8 +261,9 @@ class Recipe(_Section):
         """What decides the result's bytes: nothing of paths, workers or cluster."""
         left_out = {"source", "output", "scan", "ingest", "cluster", "overwrite"}
         tree = self.model_dump(mode="json", exclude=left_out)
-        if self.geometry == GeometryOptions():
-            del tree["geometry"]  # volumes made before there was a choice keep their digest
+        if self.geometry == GeometryOptions():  # what was made before there was a choice
+            del tree["geometry"]
+            tree["backend"] = SLICE_BACKEND if self.backend == "auto" else self.backend
         if self.corrections is None:
             tree["corrections"] = _corrections(_default_corrections(signal))
         return tree

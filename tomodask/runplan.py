@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,16 @@ class RunPlan:
     block_rows: int
     threads: int
     spec: VolumeSpec
+    geometry_digest: str | None = None  # of a run whose slices hang together
 
     @property
     def digest(self) -> str:
         """What the ledger is named after: other bytes, another digest."""
         scan = self.scan
-        return run_hash(
-            self.recipe, scan.signal, center=self.center, input_digest=scan.input_digest
-        )
+        resolved: dict[str, Any] = {"center": self.center}
+        if self.geometry_digest is not None:
+            resolved["geometry_digest"] = self.geometry_digest
+        return run_hash(self.recipe, scan.signal, input_digest=scan.input_digest, **resolved)
 
     def attributes(self) -> dict[str, Any]:
         """What is kept with the volume."""
@@ -155,9 +157,12 @@ class RunPlan:
     def blocks(self, done: Collection[str]) -> list[Block]:
         """Blocks that write what those named `done` have not."""
         shape, chunk_rows = self.spec.shape, self.recipe.volume.chunk_rows
+        detector = self.scan.geometry
+        if self.geometry_digest is not None:  # a slice needs no row in particular
+            detector = replace(detector, det_rows=self.rows[0] + shape[0])
         return plan_blocks(
             shape,
-            self.scan.geometry,
+            detector,
             first_row=self.rows[0],
             halo=self.halo,
             chunk_rows=chunk_rows,

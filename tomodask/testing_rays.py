@@ -19,115 +19,113 @@ import numpy as np
 
 from tomodask.ellipsoids import Ellipsoids, aligned_ellipsoids, chiral_ellipsoids
 from tomodask.errors import DeviceError, GeometryError, InputError
-from tomodask.geometry import ProjectionGeometry, VolumeGeometry, VoxelViews, in_voxels, volume
-from tomodask.geometry.views import VECTORS
+from tomodask.geometry import (
+    ProjectionGeometry,
+    VolumeGeometry,
+    VoxelViews,
+    cone,
+    in_voxels,
+    laminography,
+    parallel,
+    rotate,
+    scale,
+    translate,
+    volume,
+)
 from tomodask.projectors import RayBackend, load_ray_backend
 from tomodask.projectors.choice import backends_for
 from tomodask.projectors.operator import operator
 
+Z = (1.0, 0.0, 0.0)
 Case = tuple[VolumeGeometry, ProjectionGeometry]
-
-
-def parallel_views(
-    angles: np.ndarray, det_shape: tuple[int, int], tilt: float = 0.0
-) -> ProjectionGeometry:
-    """A parallel beam around z on pixels of size 1, its rays tilted out of the slices by `tilt`."""
-    cos, sin, zero = np.cos(angles), np.sin(angles), np.zeros(len(angles))
-    out, within = np.sin(tilt) * np.ones(len(angles)), np.cos(tilt)
-    ray = np.stack([out, within * cos, -within * sin], axis=1)
-    det_u = np.stack([zero, sin, cos], axis=1)
-    return ProjectionGeometry("parallel", det_shape, ray, np.zeros(3), np.cross(ray, det_u), det_u)
 
 
 def cone_views(
     angles: np.ndarray, det_shape: tuple[int, int], src_orig: float = 30.0, orig_det: float = 15.0
 ) -> ProjectionGeometry:
     """A cone beam around z whose pixels have size 1 at the axis."""
-    parallel = parallel_views(angles, det_shape)
-    larger = (src_orig + orig_det) / src_orig
-    return ProjectionGeometry(
-        "cone",
-        det_shape,
-        source=-src_orig * parallel.ray_dir,
-        det_pos=orig_det * parallel.ray_dir,
-        det_v=larger * parallel.det_v,
-        det_u=larger * parallel.det_u,
+    far = src_orig + orig_det
+    height, width = (count * far / src_orig for count in det_shape)
+    return cone(
+        angles=angles,
+        shape=det_shape,
+        size=(height, width),
+        src_orig_dist=src_orig,
+        src_det_dist=far,
     )
 
 
 def turning_volume(angles: np.ndarray, shape: tuple[int, int, int]) -> VolumeGeometry:
     """A volume that turns around z and drifts along it, in front of a detector at rest."""
-    cos, sin, zero = np.cos(angles), np.sin(angles), np.zeros(len(angles))
-    drift = np.linspace(-0.7, 0.7, len(angles))
-    return VolumeGeometry(
-        shape,
-        pos=np.stack([drift, zero, zero], axis=1),
-        w=np.array([1.0, 0, 0]),
-        v=np.stack([zero, cos, -sin], axis=1),
-        u=np.stack([zero, sin, cos], axis=1),
-    )
+    drift = translate(Z, alpha=np.linspace(-0.7, 0.7, len(angles)))
+    return drift * rotate(axis=Z, angles=angles) * volume(shape=shape)
 
 
 def ray_cases() -> dict[str, Case]:
     """Volumes and views that backends like to get wrong."""
     turn = np.arange(7) * 2 * np.pi / 7 + 0.1
-    cube, cone = volume(shape=(6, 10, 10)), cone_views(turn, (6, 12))
-    flat = parallel_views(turn / 2, (6, 12))
+    cube, circle = volume(shape=(6, 10, 10)), cone_views(turn, (6, 12))
+    flat = parallel(angles=turn / 2, shape=(6, 12))
     rng = np.random.default_rng(7)
 
     def shaken(vectors: np.ndarray, by: float) -> np.ndarray:
         return vectors + by * rng.normal(size=vectors.shape)
 
-    climb = np.linspace(-3, 3, 7)[:, None] * (1, 0, 0)
     aside = np.where(np.arange(7) % 3 == 1, 100, 0)[:, None] * (1, 0, 0)
     return {
         "parallel": (cube, flat),
-        "parallel, every 45 degrees": (cube, parallel_views(np.arange(8) * np.pi / 4, (6, 12))),
+        "parallel, every 45 degrees": (
+            cube,
+            parallel(angles=np.arange(8) * np.pi / 4, shape=(6, 12)),
+        ),
         "parallel, shifted by parts of a pixel": (
             cube,
             replace(flat, det_pos=shaken(flat.det_pos, 0.7)),
         ),
         "parallel, more rows than slices": (
             cube,
-            replace(parallel_views(turn / 2, (11, 12)), det_pos=np.array([-0.5, 0, 0])),
+            replace(parallel(angles=turn / 2, shape=(11, 12)), det_pos=np.array([-0.5, 0, 0])),
         ),
         "parallel, fewer rows than slices": (
             cube,
-            replace(parallel_views(turn / 2, (3, 12)), det_pos=np.array([2.5, 0, 0])),
+            replace(parallel(angles=turn / 2, shape=(3, 12)), det_pos=np.array([2.5, 0, 0])),
         ),
         "parallel, jittering along the columns": (
             volume(shape=(6, 10, 9), size=(3, 5, 4.5), pos=(0, 0.2, -0.1)),
-            _halved(replace(flat, det_pos=flat.det_u * shaken(np.zeros((7, 1)), 1.7))),
+            scale(0.5) * replace(flat, det_pos=flat.det_u * shaken(np.zeros((7, 1)), 1.7)),
         ),
         "parallel, a volume that turns": (
-            replace(turning_volume(turn, (6, 10, 10)), pos=np.array([0, 0.2, 0.3])),
+            rotate(pos=(0, 0.2, 0.3), axis=Z, angles=turn) * cube,
             flat[0],
         ),
-        "laminography": (cube, parallel_views(turn, (14, 12), tilt=np.deg2rad(35))),
-        "rays nearly upright": (cube, parallel_views(turn, (12, 12), tilt=np.deg2rad(80))),
-        "cone": (cube, cone),
+        "laminography": (cube, laminography(angles=turn, shape=(14, 12), tilt=np.deg2rad(35))),
+        "rays nearly upright": (
+            cube,
+            laminography(angles=turn, shape=(12, 12), tilt=np.deg2rad(80)),
+        ),
+        "cone": (cube, circle),
         "steep cone": (cube, cone_views(turn, (13, 12), src_orig=9.0, orig_det=2.0)),
-        "helical": (cube, replace(cone, source=cone.source + climb, det_pos=cone.det_pos + climb)),
+        "helical": (cube, translate(Z, alpha=np.linspace(-3, 3, 7)) * circle),
         "posed view by view": (
             cube,
             replace(
-                cone,
-                source=shaken(cone.source, 0.5),
-                det_pos=shaken(cone.det_pos, 0.5),
-                det_v=shaken(cone.det_v, 0.1),
-                det_u=shaken(cone.det_u, 0.1),
+                circle,
+                source=shaken(circle.source, 0.5),
+                det_pos=shaken(circle.det_pos, 0.5),
+                det_v=shaken(circle.det_v, 0.1),
+                det_u=shaken(circle.det_u, 0.1),
             ),
         ),
-        "anisotropic voxels": (volume(shape=(5, 9, 11), size=(8, 6, 10)), cone),
-        "a volume that turns": (turning_volume(turn, (6, 10, 10)), cone[0]),
+        "anisotropic voxels": (volume(shape=(5, 9, 11), size=(8, 6, 10)), circle),
+        "a volume that turns": (turning_volume(turn, (6, 10, 10)), circle[0]),
         "odd sizes": (volume(shape=(5, 9, 11)), cone_views(turn, (7, 13))),
-        "one view": (cube, cone[2]),
-        "one row": (cube, cone.take_rows(2, 3)),
-        "one slice": (volume(shape=(1, 10, 10)), cone),
-        "axis off the middle": (cube, replace(cone, det_pos=cone.det_pos + 3.3 * cone.det_u)),
+        "one view": (cube, circle[2]),
+        "one row": (cube, circle.take_rows(2, 3)),
+        "one slice": (volume(shape=(1, 10, 10)), circle),
+        "axis off the middle": (cube, replace(circle, det_pos=circle.det_pos + 3.3 * circle.det_u)),
         "detector smaller than the object": (cube, cone_views(turn, (3, 5))),
-        "volume off the axis": (volume(shape=(6, 10, 10), pos=(1.3, -2.2, 3.1)), cone),
-        "volume outside some views": (cube, replace(cone, det_pos=cone.det_pos + aside)),
+        "volume off the axis": (volume(shape=(6, 10, 10), pos=(1.3, -2.2, 3.1)), circle),
+        "volume outside some views": (cube, replace(circle, det_pos=circle.det_pos + aside)),
         "source within the volume": (cube, cone_views(turn, (6, 12), src_orig=2.3, orig_det=9.0)),
     }
 
@@ -183,17 +181,16 @@ def rays_are_measured_in_the_world(backend: str) -> None:
     """With everything three times as large, the integrals are three times as large."""
     for name in ("parallel", "cone", "a volume that turns"):
         space, projections = ray_cases()[name]
-        large_space = replace(space, **{n: 3 * getattr(space, n) for n in ("pos", "w", "v", "u")})
-        large = replace(projections, **{n: 3 * getattr(projections, n) for n in VECTORS})
+        large = scale(3) * space, scale(3) * projections
         kind = load_ray_backend(backend)
-        A, B = kind(in_voxels(space, projections), 1), kind(in_voxels(large_space, large), 1)
+        A, B = kind(in_voxels(space, projections), 1), kind(in_voxels(*large), 1)
         x = np.random.default_rng(4).normal(size=space.shape).astype(np.float32)
         y = A.forward(x)
         _assert_close(B.forward(x), 3 * y, 1e-5, f"{name}, A")
         _assert_close(B.adjoint(y), 3 * A.adjoint(y), 1e-5, f"{name}, A.T")
 
 
-# ---- same bytes, whatever lies beside --------------------------------------------------------
+# ---- the same, whatever lies beside ----------------------------------------------------------
 
 
 def threads_do_not_change_a_byte_of_rays(backend: str) -> None:
@@ -218,7 +215,8 @@ def a_view_is_the_same_alone_and_among_others(backend: str) -> None:
         whole = kind(in_voxels(space, projections), 1).forward(x)
         for chosen in (np.s_[::2], np.s_[-1:]):
             part = kind(in_voxels(space, projections[chosen]), 1).forward(x)
-            assert part.tobytes() == whole[:, chosen].tobytes(), f"{name}: {chosen} differ"
+            # not to the byte: a backend may have a faster kernel for the views that are left
+            _assert_close(part, whole[:, chosen], 1e-5, f"{name}, {chosen}")
 
 
 # ---- manners ---------------------------------------------------------------------------------
@@ -324,18 +322,16 @@ def _projectable(backend: str) -> Iterator[tuple[str, VoxelViews, type[RayBacken
             yield name, views, kind
 
 
-def _halved(projections: ProjectionGeometry) -> ProjectionGeometry:
-    """Half as large in all directions."""
-    return replace(projections, **{n: getattr(projections, n) / 2 for n in VECTORS})
-
-
 def _refined_cases() -> Iterator[tuple[str, tuple[Case, Case], float]]:
     """Name, the same world in 12 and in 24 voxels, and the error allowed of the latter."""
     turn = np.arange(5) * 2 * np.pi / 5 + 0.1
     shape, pixels = (12, 12, 12), (14, 14)
     cases: dict[str, Case] = {
-        "parallel": (volume(shape=shape), parallel_views(turn, pixels)),
-        "laminography": (volume(shape=shape), parallel_views(turn, pixels, np.deg2rad(35))),
+        "parallel": (volume(shape=shape), parallel(angles=turn, shape=pixels)),
+        "laminography": (
+            volume(shape=shape),
+            laminography(angles=turn, shape=pixels, tilt=np.deg2rad(35)),
+        ),
         "cone": (volume(shape=shape), cone_views(turn, pixels)),
         "anisotropic": (volume(shape=(8, 12, 16), size=12), cone_views(turn, pixels)),
         "turning": (turning_volume(turn, shape), cone_views(turn, pixels)[0]),

@@ -4,7 +4,7 @@ import pytest
 
 from tomodask.errors import DeviceError
 from tomodask.geometry import in_voxels
-from tomodask.projectors import BACKENDS, RAY_BACKENDS, available_ray_backends, load_ray_backend
+from tomodask.projectors import available_backends, available_ray_backends, load_ray_backend
 from tomodask.projectors.choice import GpuBackend
 from tomodask.testing_rays import (
     RAY_LAWS,
@@ -27,6 +27,8 @@ def test_backend_for_rays_keeps_the_law(law: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("case", ray_cases())
-@pytest.mark.parametrize("backend", ["auto", *{**BACKENDS, **RAY_BACKENDS}])
+@pytest.mark.parametrize(
+    "backend", list(dict.fromkeys(["auto", *available_backends(), *available_ray_backends()]))
+)
 def test_operator_passes_or_is_refused_by_name(backend: str, case: str) -> None:
     an_operator_passes_or_is_refused_by_name(backend, case)

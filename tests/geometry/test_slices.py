@@ -5,13 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry, volume
+from tomodask.geometry import (
+    ParallelBeam,
+    ProjectionGeometry,
+    VolumeGeometry,
+    laminography,
+    parallel,
+    volume,
+)
 from tomodask.geometry.slices import as_parallel_beam
-from tomodask.testing_rays import cone_views, parallel_views, turning_volume
+from tomodask.testing_rays import cone_views, turning_volume
 
 ANGLES = np.array([0.3, -2.0, 1.1, 5.0])
 SPACE = volume(shape=(4, 9, 10))
-VIEWS = parallel_views(ANGLES, (4, 12))
+VIEWS = parallel(angles=ANGLES, shape=(4, 12))
 
 
 def beam_of(space: VolumeGeometry, projections: ProjectionGeometry) -> ParallelBeam:
@@ -64,7 +71,7 @@ def test_moving_along_the_rays_changes_nothing() -> None:
     ("det_rows", "z", "row_start"), [(6, 0, 1), (6, 1, 0), (2, 0, -1), (3, 2.5, -3)]
 )
 def test_rows_are_counted_from_the_first_slice(det_rows: int, z: float, row_start: int) -> None:
-    moved = replace(parallel_views(ANGLES, (det_rows, 12)), det_pos=np.array([z, 0, 0]))
+    moved = replace(parallel(angles=ANGLES, shape=(det_rows, 12)), det_pos=np.array([z, 0, 0]))
     beam = beam_of(SPACE, moved)
     # slice 0 lies at -1.5, detector row 0 at z - (det_rows - 1) / 2
     assert beam.row_start == row_start == -1.5 - z + (det_rows - 1) / 2
@@ -73,7 +80,7 @@ def test_rows_are_counted_from_the_first_slice(det_rows: int, z: float, row_star
 
 def test_a_turning_volume_is_a_turning_beam() -> None:
     space = replace(turning_volume(ANGLES, (4, 9, 10)), pos=np.zeros(3))
-    still = parallel_views(np.zeros(1), (4, 12))
+    still = parallel(angles=np.zeros(1), shape=(4, 12))
     np.testing.assert_allclose(np.exp(1j * beam_of(space, still).angles), np.exp(-1j * ANGLES))
 
 
@@ -81,9 +88,13 @@ def test_a_turning_volume_is_a_turning_beam() -> None:
     ("space", "views", "reason"),
     [
         (SPACE, cone_views(ANGLES, (4, 12)), "cone beam"),
-        (SPACE, parallel_views(ANGLES, (4, 1)), "one column"),
+        (SPACE, parallel(angles=ANGLES, shape=(4, 1)), "one column"),
         (volume(shape=(4, 9, 10), size=(4, 9, 20)), VIEWS, "not square"),
-        (SPACE, parallel_views(ANGLES, (4, 12), tilt=0.01), "rays leave their slice, 0.01 along z"),
+        (
+            SPACE,
+            laminography(angles=ANGLES, shape=(4, 12), tilt=0.01),
+            "rays leave their slice, 0.01 along z",
+        ),
         (SPACE, replace(VIEWS, det_v=1.1 * VIEWS.det_v), "off by 0.1 voxels a row"),
         (SPACE, replace(VIEWS, det_u=1.2 * VIEWS.det_u), "1.2 voxels apart"),
         (SPACE, replace(VIEWS, det_u=VIEWS.det_u + np.array([0.02, 0, 0])), "lean, 0.02 voxels"),

@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 
 from tomodask.errors import DeviceError
-from tomodask.geometry import in_voxels, volume
-from tomodask.projectors.astra_rays import AstraRays, astra_vectors, voxel_lengths
+from tomodask.geometry import in_voxels, to_astra, volume
 from tomodask.testing_rays import cone_views, ray_cases, turning_volume
 
-astra = pytest.importorskip("astra")
-experimental = pytest.importorskip("astra.experimental")
+experimental = pytest.importorskip(
+    "astra.experimental", reason="astra-toolbox (GPL) is not installed"
+)
+
+from tomodask.projectors.astra_rays import (  # noqa: E402  (it imports astra)
+    AstraRays,
+    around_the_middle,
+    voxel_lengths,
+)
 
 
 @pytest.mark.parametrize("case", ["laminography", "posed view by view", "a volume that turns"])
 def test_astra_projects_a_voxel_onto_the_pixel_that_sees_it(case: str) -> None:
     views = in_voxels(*ray_cases()[case])
-    beam = "cone_vec" if views.beam == "cone" else "parallel3d_vec"
-    geometry = astra.create_proj_geom(beam, *views.det_shape, astra_vectors(views))
+    geometry = to_astra(around_the_middle(views))
     middle = (np.array(views.shape) - 1) / 2
     for view in range(views.num_angles):
         row, column = 2, 5

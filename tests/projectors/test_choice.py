@@ -9,15 +9,15 @@ import pytest
 
 import tomodask as td
 from tomodask.errors import DeviceError, GeometryError, InputError, MissingPackageError
-from tomodask.geometry import ProjectionGeometry, VolumeGeometry, volume
+from tomodask.geometry import parallel, volume
 from tomodask.projectors import RAY_BACKENDS
 from tomodask.projectors.choice import SlicePair, backends_for, choose, gpu_backends
 from tomodask.projectors.reference_rays import ReferenceRays
-from tomodask.testing_rays import cone_views, parallel_views
+from tomodask.testing_rays import cone_views
 
 ANGLES = np.arange(4.0)
 SPACE = volume(shape=(3, 6, 6))
-SLICES, CONE = parallel_views(ANGLES, (3, 8)), cone_views(ANGLES, (3, 8))
+SLICES, CONE = parallel(angles=ANGLES, shape=(3, 8)), cone_views(ANGLES, (3, 8))
 
 
 class GpuRays(ReferenceRays):
@@ -61,7 +61,9 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     from tomodask.projectors.astra_rays import AstraRays
 
     monkeypatch.setattr(AstraRays, "has_gpu", staticmethod(lambda: False))
-    with pytest.raises(DeviceError, match=r"astra needs a GPU for this.*take reference, numba_cpu"):
+    with pytest.raises(
+        DeviceError, match=r"astra needs a GPU for this.*take reference or numba_cpu"
+    ):
         td.operator(SPACE, CONE, "astra")
     assert isinstance(choose(SPACE, SLICES, "astra", 1).pair, SlicePair)
     assert backends_for(SPACE, CONE) == ["reference", "numba_cpu"]
@@ -90,31 +92,3 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingPackageError, match=r"pip install tomodask\[astra\]"):
         td.operator(SPACE, CONE, "astra")
     assert "astra" not in backends_for(SPACE, SLICES)
-
-
-@pytest.mark.parametrize(
-    ("space", "views"),
-    [
-        (volume(shape=(3, 6, 6), pos=(0, 0, 50)), parallel_views(np.zeros(1), (3, 8))),
-        (volume(shape=(3, 6, 6), pos=(3, 0, 0)), SLICES),  # touches the rows' edge
-        (volume(shape=(3, 6, 6), pos=(20, 0, 0)), CONE),
-        (volume(shape=(3, 6, 6), pos=(-20, 0, 0)), CONE),
-        (volume(shape=(3, 6, 6), pos=(0, 0, -50)), parallel_views(np.zeros(1), (3, 8))),
-        # behind the source, and larger than what the rays would meet if they went backwards
-        (volume(shape=(90, 6, 90), pos=(0, -60, 0)), cone_views(np.zeros(1), (3, 8))),
-    ],
-)
-def test_a_volume_that_no_view_sees_is_refused(
-    space: VolumeGeometry, views: ProjectionGeometry
-) -> None:
-    with pytest.raises(GeometryError, match="no view sees the volume: its middle is at"):
-        td.operator(space, views)
-
-
-def test_a_volume_that_one_view_sees_in_part_is_taken() -> None:
-    space = volume(shape=(3, 6, 6), pos=(0, 0, 6.5))
-    assert td.operator(space, parallel_views(np.array([0.0]), (3, 8))).num_angles == 1
-    beside = volume(shape=(3, 6, 6), pos=(0, 0, 7.5))
-    with pytest.raises(GeometryError, match="no view sees"):
-        td.operator(beside, parallel_views(np.array([0.0]), (3, 8)))
-    assert td.operator(beside, parallel_views(np.array([0.0, np.pi / 2]), (3, 8))).num_angles == 2

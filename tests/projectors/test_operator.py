@@ -11,18 +11,26 @@ import numpy as np
 import pytest
 
 import tomodask as td
+from tomodask.ellipsoids import aligned_ellipsoids
 from tomodask.errors import DeviceError, GeometryError, InputError
-from tomodask.geometry import ProjectionGeometry, VolumeGeometry, in_voxels, volume
+from tomodask.geometry import (
+    ProjectionGeometry,
+    VolumeGeometry,
+    in_voxels,
+    laminography,
+    parallel,
+    volume,
+)
 from tomodask.projectors import device_arrays
 from tomodask.projectors import operator as operator_module
 from tomodask.projectors.operator import Operator
 from tomodask.projectors.reference_rays import ReferenceRays
-from tomodask.testing_rays import cone_views, parallel_views, turning_volume
+from tomodask.testing_rays import cone_views, turning_volume
 
 ANGLES = np.arange(6) * 1.1
 SPACE = volume(shape=(3, 5, 6))
 CONE = cone_views(ANGLES, (4, 7))
-SLICES = parallel_views(ANGLES, (3, 8))
+SLICES = parallel(angles=ANGLES, shape=(3, 8))
 
 
 @pytest.fixture
@@ -85,10 +93,10 @@ def test_shapes_and_geometries_change_over_in_the_transpose(A: Operator) -> None
     [
         (SPACE, SLICES, True),
         (SPACE, CONE, False),
-        (SPACE, parallel_views(ANGLES, (5, 8)), False),  # row 1 sees slice 0
+        (SPACE, parallel(angles=ANGLES, shape=(5, 8)), False),  # row 1 sees slice 0
         (volume(shape=(3, 5, 6), pos=(1, 0, 0)), SLICES, False),  # as does this
         (volume(shape=(2, 5, 6), pos=(-0.5, 0, 0)), SLICES, False),  # row 2 sees no slice
-        (SPACE, parallel_views(ANGLES, (3, 8), tilt=0.3), False),
+        (SPACE, laminography(angles=ANGLES, shape=(3, 8), tilt=0.3), False),
     ],
 )
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -107,7 +115,7 @@ def test_an_empty_row_stays_empty_to_the_last_bit(x: np.ndarray) -> None:
 
 
 def test_slices_beyond_the_detector_are_zeros(x: np.ndarray) -> None:
-    views = parallel_views(ANGLES, (1, 8))
+    views = parallel(angles=ANGLES, shape=(1, 8))
     A = td.operator(SPACE, views, "fourier")
     assert A(x).shape == (1, 6, 8)
     back = A.T(np.ones(A.range_shape))
@@ -276,6 +284,39 @@ def test_the_gradient_of_the_misfit_is_the_back_projected_residual(
     np.testing.assert_allclose(tensor.grad.numpy(), A.T(A(x) - y), rtol=1e-5, atol=1e-5)
 
 
+# ---- slices -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["reference", "fourier"])
+@pytest.mark.parametrize("size", [1.0, 0.25])
+def test_filtered_back_projection_takes_an_operator(backend: str, size: float) -> None:
+    torch = pytest.importorskip("torch")
+    space = volume(shape=(2, 32, 32), size=(2 * size, 32 * size, 32 * size))
+    views = parallel(angles=60, shape=(2, 40), size=(2 * size, 40 * size))
+    A = td.operator(space, views, backend)
+    ball = aligned_ellipsoids([(0, 2 * size, -3 * size)], [10 * size], [0.7])
+    y = ball.line_integrals(views, supersampling=2)
+    image = td.FBP(filter="hann")(y, A)
+    assert image[:, 14:22, 9:17].mean() == pytest.approx(0.7, rel=0.02)  # in 1/length of the world
+    tensor = td.FBP(filter="hann")(torch.from_numpy(y), A)
+    np.testing.assert_array_equal(tensor.numpy(), image)
+
+
+def test_filtered_back_projection_is_refused_where_there_are_no_slices(
+    A: Operator, y: np.ndarray
+) -> None:
+    with pytest.raises(GeometryError, match=r"FBP needs slices.*it is a cone beam: take.*SIRT"):
+        td.FBP()(y, A)
+    taller = td.operator(SPACE, parallel(angles=ANGLES, shape=(5, 8)), "reference")
+    with pytest.raises(GeometryError, match="does not project them one by one"):
+        td.FBP()(np.ones(taller.range_shape), taller)
+    masked = td.operator(SPACE, SLICES, "reference", volume_mask=np.ones(SPACE.shape))
+    with pytest.raises(InputError, match="FBP takes no masks"):
+        td.FBP()(np.ones(masked.range_shape), masked)
+    with pytest.raises(DeviceError, match="on a GPU"):
+        td.FBP()(OnGpu((3, 6, 8), dlpack=True), td.operator(SPACE, SLICES, "reference"))
+
+
 # ---- GPUs -------------------------------------------------------------------------------------
 
 
@@ -404,3 +445,11 @@ def test_no_threads_are_refused() -> None:
 def test_a_volume_of_other_steps_than_the_views_is_refused() -> None:
     with pytest.raises(GeometryError, match="5 steps and 6 views"):
         td.operator(turning_volume(ANGLES[:5], SPACE.shape), CONE, "reference")
+
+
+def test_a_volume_that_no_view_sees_is_refused() -> None:
+    beside = volume(shape=(3, 5, 6), pos=(0, 0, 8.5))
+    with pytest.raises(GeometryError, match="no view sees the volume"):
+        td.operator(beside, parallel(angles=np.zeros(1), shape=(3, 8)))
+    one_of_two = parallel(angles=np.array([0, np.pi / 2]), shape=(3, 8))
+    assert td.operator(beside, one_of_two, "reference").num_angles == 2

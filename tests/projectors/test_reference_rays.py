@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from tomodask.geometry import Box, ParallelBeam, ProjectionGeometry, VoxelViews, in_voxels, volume
+from tomodask.geometry import (
+    Box,
+    ParallelBeam,
+    ProjectionGeometry,
+    VoxelViews,
+    in_voxels,
+    parallel,
+    volume,
+)
 from tomodask.projectors import make_projector
 from tomodask.projectors.reference_rays import ReferenceRays
-from tomodask.testing_rays import cone_views, parallel_views
+from tomodask.testing_rays import cone_views
 
 
 def one_ray(
@@ -93,7 +101,7 @@ def test_rays_of_one_view_follow_axes_of_their_own() -> None:
 
 def test_slices_are_those_of_the_reference_for_slices() -> None:
     angles = np.arange(9) * 0.35 + 0.1
-    views = in_voxels(volume(shape=(2, 9, 8)), parallel_views(angles, (2, 12)))
+    views = in_voxels(volume(shape=(2, 9, 8)), parallel(angles=angles, shape=(2, 12)))
     A = ReferenceRays(views)
     beam = ParallelBeam(angles, 2, 12, center_of_rotation=5.5)
     slices = make_projector(Box((0, 0, 0), (2, 9, 8)), beam, "reference")

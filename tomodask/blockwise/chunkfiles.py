@@ -14,6 +14,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,12 +89,7 @@ class ChunkFiles:
         values = arrays.empty((stop - start, *shape[1:]))
         with self._file(chunk).open("rb", buffering=0) as file:
             file.seek(start * row * FLOAT.itemsize)
-            view = memoryview(values.data).cast("B")
-            while view:
-                got = file.readinto(view)
-                if not got:
-                    raise FormatError(f"{self._file(chunk)} ends early: the disk lost a part of it")
-                view = view[got:]
+            self._fill(file, values)
         return values
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
@@ -110,6 +106,25 @@ class ChunkFiles:
             low, high = self.span(chunk)
             values[:, low:high] = self.read(chunk, start, stop)
         return values
+
+    def read_lines(self, chunk: int, start: int, stop: int) -> np.ndarray:
+        """Indices [start, stop) of the second axis of a chunk that is cut along the first."""
+        rows, lines, columns = self.chunk_shape(chunk)
+        values = arrays.empty((rows, stop - start, columns))
+        line = columns * FLOAT.itemsize
+        with self._file(chunk).open("rb", buffering=0) as file:
+            for row in range(rows):
+                file.seek((row * lines + start) * line)
+                self._fill(file, values[row])
+        return values
+
+    def _fill(self, file: Any, values: np.ndarray) -> None:
+        view = memoryview(values.data).cast("B")
+        while view:
+            got = file.readinto(view)
+            if not got:
+                raise FormatError(f"{file.name} ends early: the disk lost a part of it")
+            view = view[got:]
 
     def make(self) -> ChunkFiles:
         """Make the folder."""

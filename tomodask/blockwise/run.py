@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from distributed import Client
 
+from tomodask.blockwise.chunkfiles import ChunkFiles
 from tomodask.blockwise.operator import StoredOperator
 from tomodask.blockwise.stored import StoredArray, new_array
-from tomodask.blockwise.tasks import Bring, Projection
+from tomodask.blockwise.tasks import Bring, Projection, Recut
 from tomodask.blockwise.workspace import Workspace
 from tomodask.cluster.run import Listener, silent
 from tomodask.geometry import ProjectionGeometry, VolumeGeometry
@@ -34,15 +35,16 @@ def reconstruct_blockwise(
     client: Client | None = None,
     listener: Listener = silent,
     identity: Mapping[str, Any] | None = None,
+    load_rows: int | None = None,
     **options: Any,
 ) -> StoredArray:
     """`algorithm(y, A)` with y and x on the disk; called again after a kill, it goes on.
 
     Parameters
     ----------
-    load : gives (row, angle, column) float32 projections: detector rows [start, stop) of all views
-        where rows and slices belong together, otherwise all rows of views [start, stop). It is
-        sent to the workers.
+    load : gives (row, angle, column) float32 projections of detector rows [start, stop), all
+        views. It is sent to the workers.
+    load_rows : rows that are loaded at once; as many as the budget allows unless given.
     algorithm : an entry of `ALGORITHMS`.
     folder : of the scratch arrays; it stays, so that the volume can be read, until it is removed.
     budget : bytes of memory that a task may use, beside what the process takes.
@@ -66,13 +68,30 @@ def reconstruct_blockwise(
     }
     space = Workspace(folder, known, budget=budget, client=client, listener=listener)
     A = StoredOperator(space, Projection(volume, projections, backend, threads))
-
-    def tasks(out: Any) -> list[Any]:
-        return [Bring(load, out, chunk) for chunk in range(out.count)]
-
-    y = new_array(space, A.range_cut, "y", tasks)
+    y = _projections(space, A, load, load_rows)
     found: StoredArray = algorithm(y, A, **options)
     return found.evaluate()
+
+
+def _projections(
+    space: Workspace, A: StoredOperator, load: Load, load_rows: int | None
+) -> StoredArray:
+    """Loaded by rows, as corrections need them, and cut as A does."""
+    by_rows = A.range_cut if A.range_cut.axis == 0 else space.cut(A.range_shape, 0)
+    if A.range_cut.axis != 0 and load_rows is not None:
+        by_rows = dataclasses.replace(by_rows, length=min(load_rows, by_rows.length))
+
+    def loading(out: ChunkFiles) -> list[Any]:
+        return [Bring(load, load_rows, out, chunk) for chunk in range(out.count)]
+
+    rows = new_array(space, by_rows, "load", loading)
+    if A.range_cut.axis == 0:
+        return rows
+
+    def cutting(out: ChunkFiles) -> list[Any]:
+        return [Recut(rows.files, out, chunk) for chunk in range(out.count)]
+
+    return new_array(space, A.range_cut, "cut", cutting)
 
 
 def geometry_digest(volume: VolumeGeometry, projections: ProjectionGeometry) -> str:

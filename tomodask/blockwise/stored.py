@@ -8,9 +8,9 @@ makes a new one, and the files of one that no variable refers to are removed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ class StoredArray:
     # ---- what `reconstruct.spaces` asks for
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return NAMESPACE
+        return import_module("tomodask.blockwise.functions")
 
     def __tomodask_dot__(self, other: StoredArray) -> np.ndarray:
         """(rows,) sums of the products along the other axes, float64."""
@@ -268,20 +268,6 @@ def _count_results(function: Callable[..., Any], shapes: list[Shape], halo: int)
     ]
     found = function(*little)
     return len(found) if isinstance(found, tuple) else 1
-
-
-def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name in ("abs", "sqrt", "exp", "log", "maximum", "minimum", "where"):
-        yield name, lambda *operands, name=name: apply(name, operands)
-
-
-NAMESPACE = SimpleNamespace(
-    **dict(_functions()),
-    zeros_like=lambda array: full_like(array, 0.0),
-    ones_like=lambda array: full_like(array, 1.0),
-    reshape=np.reshape,  # of masks in memory
-    float32=np.float32,
-)
 
 
 def scratch_bytes(folder: Path) -> int:

@@ -117,9 +117,10 @@ class TakeViews:
 
 @dataclass(frozen=True)
 class Bring:
-    """A chunk of an array that `load(start, stop)` gives, along the axis that it is cut along."""
+    """A chunk of rows that `load(start, stop)` gives, at most `load_rows` at once."""
 
     load: Callable[[int, int], np.ndarray]
+    load_rows: int | None
     out: ChunkFiles
     chunk: int
 
@@ -128,7 +129,32 @@ class Bring:
         return f"{self.out.folder.name}-{self.chunk}"
 
     def run(self) -> Report:
-        values = self.load(*self.out.span(self.chunk))
+        first, last = self.out.span(self.chunk)
+        step = self.load_rows or last - first
+        values = arrays.empty(self.out.chunk_shape(self.chunk))
+        for start in range(first, last, step):
+            stop = min(last, start + step)
+            values[start - first : stop - first] = self.load(start, stop)
+        return {"bytes_written": self.out.write(self.chunk, values), "rows": last - first}
+
+
+@dataclass(frozen=True)
+class Recut:
+    """A run of views of projections that are cut along their rows."""
+
+    source: ChunkFiles
+    out: ChunkFiles
+    chunk: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.out.folder.name}-{self.chunk}"
+
+    def run(self) -> Report:
+        values = arrays.empty(self.out.chunk_shape(self.chunk))
+        for chunk in range(self.source.count):
+            rows = slice(*self.source.span(chunk))
+            values[rows] = self.source.read_lines(chunk, *self.out.span(self.chunk))
         return {"bytes_written": self.out.write(self.chunk, values)}
 
 

@@ -40,6 +40,8 @@ PACKAGES = {
     "astra": ("astra", "tomodask[astra]"),
 }
 
+SLICE_BACKEND, ANY_RAYS = "fourier", "numba_cpu"  # what "auto" takes for slices, and for all else
+
 CENTER_STEP = 2.0**-16  # columns
 
 
@@ -219,11 +221,14 @@ def available_ray_backends() -> list[str]:
 def load_backend(name: str) -> type[Backend]:
     """The class of a backend, by its name in `BACKENDS` or as "module:Class" (a plug-in).
 
+    "auto" is `SLICE_BACKEND`.
+
     Raises
     ------
     InputError : no backend has this name.
     MissingPackageError : its package is not installed.
     """
+    name = SLICE_BACKEND if name == "auto" else name
     return cast("type[Backend]", _load(name, BACKENDS))
 
 
@@ -254,9 +259,9 @@ def _load(name: str, table: dict[str, str]) -> object:
         ) from error
 
 
-def prepare_backend(name: str) -> None:
+def prepare_backend(name: str, for_rays: bool = False) -> None:
     """Have a backend compile what it needs, before workers start that would each do so."""
-    kind = load_backend(name)
+    kind = load_ray_backend(name) if for_rays else load_backend(name)
     if isinstance(kind, CompiledBackend):
         kind.prepare()
 

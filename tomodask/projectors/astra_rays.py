@@ -4,7 +4,7 @@ van Aarle et al. 2016, doi:10.1364/OE.24.025129. The projection is Joseph's; the
 driven by voxels and is *not* its transpose: the two differ by about a percent of noise at the scale
 of a voxel, so that methods which need a matched pair (CGLS, LSQR, PDHG) may drift in the end.
 
-ASTRA's own coordinates are (x, y, z), lengths voxels, the origin the volume's middle.
+ASTRA sees the views as the voxels do, whatever the volume was in the world; lengths follow after.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from tomodask.errors import DeviceError
-from tomodask.geometry import VoxelViews
+from tomodask.geometry import ProjectionGeometry, VoxelViews, to_astra, volume
 
 
 class AstraRays:
@@ -31,12 +31,8 @@ class AstraRays:
             )
         self.views = views
         self.lengths = voxel_lengths(views)
-        nz, ny, nx = views.shape
-        beam = {"parallel": "parallel3d_vec", "cone": "cone_vec"}[views.beam]
         self._projector = astra.create_projector(
-            "cuda3d",
-            astra.create_proj_geom(beam, *views.det_shape, astra_vectors(views)),
-            astra.create_vol_geom(ny, nx, nz),
+            "cuda3d", to_astra(around_the_middle(views)), to_astra(volume(shape=views.shape))
         )
 
     def __del__(self) -> None:
@@ -51,10 +47,10 @@ class AstraRays:
 
     def adjoint(self, projections: Any) -> Any:
         """(row, angle, column) -> (z, y, x), lengths of the world."""
-        volume = _empty(projections, self.views.shape)
+        result = _empty(projections, self.views.shape)
         scaled = _contiguous(projections * self._lengths_like(projections))
-        astra.experimental.direct_BP3D(self._projector, volume, scaled)
-        return volume
+        astra.experimental.direct_BP3D(self._projector, result, scaled)
+        return result
 
     def _lengths_like(self, array: Any) -> Any:
         """(angle, 1) length of a voxel in each view, where the array is."""
@@ -89,17 +85,15 @@ def voxel_lengths(views: VoxelViews) -> np.ndarray:
     return np.where(is_cube, edge, np.nan)
 
 
-def astra_vectors(views: VoxelViews) -> np.ndarray:
-    """(num_angles, 12) source or ray, middle of the detector, step along a row, step to the next.
-
-    All (x, y, z) in voxels, from the volume's middle.
-    """
+def around_the_middle(views: VoxelViews) -> ProjectionGeometry:
+    """The views in voxels from the volume's middle, where ASTRA has its origin."""
     middle = (np.array(views.shape) - 1) / 2
     rows, columns = views.det_shape
     detector = views.first + (rows - 1) / 2 * views.step_v + (columns - 1) / 2 * views.step_u
     source = views.source - middle if views.beam == "cone" else views.source
-    parts = (source, detector - middle, views.step_u, views.step_v)
-    return np.concatenate([vectors[:, ::-1] for vectors in parts], axis=1)
+    return ProjectionGeometry(
+        views.beam, views.det_shape, source, detector - middle, views.step_v, views.step_u
+    )
 
 
 def _empty(like: Any, shape: tuple[int, ...]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,17 +19,18 @@ from tomodask.geometry import (
 )
 from tomodask.geometry.slices import as_parallel_beam
 from tomodask.projectors import (
+    ANY_RAYS,
     BACKENDS,
     RAY_BACKENDS,
+    SLICE_BACKEND,
     RayBackend,
     load_backend,
     load_ray_backend,
     make_projector,
+    prepare_backend,
 )
 
 log = logging.getLogger(__name__)
-
-ANY_RAYS = "numba_cpu"  # what "auto" takes where there are no slices
 
 
 class Pair(Protocol):
@@ -64,7 +65,10 @@ class Choice:
 
 
 class SlicePair:
-    """A backend for slices on the slices that the detector sees; the others see and get zeros."""
+    """A backend for slices on the slices that the detector sees; the others see and get zeros.
+
+    A : the projector of these slices; its pixels are as long as voxels are in the world.
+    """
 
     def __init__(
         self,
@@ -80,9 +84,9 @@ class SlicePair:
         self.rows = slice(start + beam.row_start, stop + beam.row_start)
         self.shape = volume.shape
         self.range_shape = (det_rows, beam.num_angles, beam.det_count)
-        self.length = np.float32(volume.voxel_size[0, 2])
         box = Box((start, 0, 0), (stop, ny, nx))
-        self.A = make_projector(box, beam.take_rows(start, stop), backend, threads)
+        sized = replace(beam.take_rows(start, stop), pixel_size_um=1000 * volume.voxel_size[0, 2])
+        self.A = make_projector(box, sized, backend, threads)
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column)."""
@@ -93,8 +97,6 @@ class SlicePair:
         return self._placed(self.A.T(projections[self.rows]), self.slices, self.shape)
 
     def _placed(self, part: np.ndarray, where: slice, shape: tuple[int, ...]) -> np.ndarray:
-        if self.length != 1:
-            part *= self.length
         if part.shape == shape:
             return part
         whole = np.zeros(shape, np.float32)
@@ -117,13 +119,13 @@ def choose(
     views = in_voxels(volume, projections)
     beam = as_parallel_beam(volume, projections)
     if backend == "auto":
-        backend = ANY_RAYS if isinstance(beam, str) else "fourier"
+        backend = ANY_RAYS if isinstance(beam, str) else SLICE_BACKEND
         why = beam if isinstance(beam, str) else "the views are parallel slices"
         log.info("the backend %s projects: %s", backend, why)
     try:
         way = _way(backend, views, beam)
     except (GeometryError, DeviceError) as error:
-        able = ", ".join(backends_for(volume, projections))
+        able = " or ".join(backends_for(volume, projections))
         raise type(error)(f"{error}: take {able}") from None
     if way == "slices" and isinstance(beam, ParallelBeam):
         pair = SlicePair(volume, projections, beam, backend, threads)
@@ -184,32 +186,6 @@ def gpu_backends() -> list[str]:
     return names
 
 
-def check_seen(volume: VolumeGeometry, projections: ProjectionGeometry) -> None:
-    """Refuse a volume that lies outside the beam of every view.
-
-    Raises
-    ------
-    GeometryError : in each view all corners of the volume are beyond the same edge of the detector,
-        or behind the source; or its steps are not those of the views.
-    """
-    in_voxels(volume, projections)  # refuses steps that differ
-    start = projections.source if projections.is_cone else projections.det_pos
-    frame = np.stack([projections.det_v, projections.det_u, projections.central_rays()], axis=1)
-    # corners = start + v det_v + u det_u + depth ray, in one view or step broadcast to all
-    v, u, depth = np.moveaxis((volume.corners() - start[:, None]) @ np.linalg.inv(frame), -1, 0)
-    width = depth if projections.is_cone else np.ones_like(depth)
-    rows, columns = projections.det_shape
-    v, u = v / (rows / 2), u / (columns / 2)
-    width = width * (1 - 1e-9)  # what touches the edge is not seen
-    beyond = [v >= width, v <= -width, u >= width, u <= -width, width <= 0]
-    if np.any([side.all(axis=1) for side in beyond], axis=0).all():
-        raise GeometryError(
-            f"no view sees the volume: its middle is at {volume.pos[0]}, its size "
-            f"{volume.size[0]}; the first view's source or ray is {projections.source[0]} and its "
-            f"detector at {projections.det_pos[0]}, {projections.det_size[0]} high and wide"
-        )
-
-
 def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
     """Whether a backend projects slices, and its class for rays if it has one."""
     if ":" in backend:
@@ -222,3 +198,11 @@ def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
         load_backend(backend)  # its package may be missing
     by_rays = load_ray_backend(backend) if backend in RAY_BACKENDS else None
     return backend in BACKENDS, by_rays
+
+
+def prepare_for(volume: VolumeGeometry, projections: ProjectionGeometry, backend: str) -> None:
+    """Have the backend that will project this compile what it needs, once for all workers."""
+    is_slices = isinstance(as_parallel_beam(volume, projections), ParallelBeam)
+    if backend == "auto":
+        backend = SLICE_BACKEND if is_slices else ANY_RAYS
+    prepare_backend(backend, for_rays=not (is_slices and backend in BACKENDS))

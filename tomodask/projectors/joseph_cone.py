@@ -12,6 +12,8 @@ are contiguous: the volume is copied to (y, x, z), and some views at a time to (
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tomodask.geometry import VoxelViews
@@ -54,28 +56,58 @@ PAD = WINDOW  # zeros before the first row of a column, and more behind the last
 AXIS, FIRST, STOP, C, C1, A, A1, K, K1, M, M1, M2 = range(12)
 
 
-def columns_of(views: VoxelViews) -> np.ndarray | None:
-    """(num_angles, columns, 12) the columns' rays, None where they do not share these numbers."""
+def columns_of(views: VoxelViews) -> tuple[np.ndarray, np.ndarray]:
+    """The views whose columns' rays have these numbers in common, and the numbers.
+
+    Returns
+    -------
+    fits : (num_angles,) whether a view's columns are parallel to z, its rows perpendicular to it,
+        and none of its rays runs closest to z.
+    table : (views that fit, columns, 12) float64.
+    """
     rows, columns = views.det_shape
-    stray = max(
-        rows * np.abs(views.step_v[:, 1:]).max(), columns * np.abs(views.step_u[:, 0]).max()
+    stray = np.maximum(
+        rows * np.abs(views.step_v[:, 1:]).max(axis=1), columns * np.abs(views.step_u[:, 0])
     )
-    if stray > STRAIGHT:
-        return None
-    is_cone = views.beam == "cone"
-    rise = np.abs(views.step_v[:, :1])
+    start, ray = _lowest_rays(views)
+    z, y, x = np.moveaxis(np.abs(ray), 2, 0)
+    top = np.abs(ray[:, :, 0] + (rows - 1) * _climb(views))
+    is_steep = (np.maximum(z, top) > np.maximum(x, y)).any(axis=1)
+    fits = (stray <= STRAIGHT) & ~is_steep
+    table = _table(some_views(views, fits), start[fits], ray[fits])
+    first, stop = table[..., FIRST], table[..., STOP]
+    ends = [table[..., K] + table[..., K1] * plane for plane in (first, stop - 1)]
+    far_apart = ((np.minimum(*ends) >= LEAST_STEP) | (first >= stop)).all(axis=1)
+    fits[fits] = far_apart
+    return fits, table[far_apart]
+
+
+def some_views(views: VoxelViews, chosen: np.ndarray) -> VoxelViews:
+    """The views that a mask chooses."""
+    names = ("source", "first", "step_v", "step_u", "metric")
+    return replace(views, **{name: getattr(views, name)[chosen] for name in names})
+
+
+def _lowest_rays(views: VoxelViews) -> tuple[np.ndarray, np.ndarray]:
+    """A point and the direction of the rays to the row of the least z, (angle, column, zyx)."""
+    rows, columns = views.det_shape
     pixel = views.first[:, None] + np.arange(columns)[:, None] * views.step_u[:, None]
-    pixel[:, :, 0] += (rows - 1) * np.minimum(views.step_v[:, :1], 0)  # of the lowest row
+    pixel[:, :, 0] += (rows - 1) * np.minimum(views.step_v[:, :1], 0)
     source = np.broadcast_to(views.source[:, None], pixel.shape)
-    start, ray = (source, pixel - source) if is_cone else (pixel, source)
+    return (source, pixel - source) if views.beam == "cone" else (pixel, source)
+
+
+def _climb(views: VoxelViews) -> np.ndarray:
+    """(num_angles, 1) how much more a ray as long as to the detector rises, from row to row."""
+    return np.asarray(np.abs(views.step_v[:, :1]) * (views.beam == "cone"))
+
+
+def _table(views: VoxelViews, start: np.ndarray, ray: np.ndarray) -> np.ndarray:
+    """The numbers of all columns, from their lowest rays."""
+    table, metric, is_cone = np.empty((*ray.shape[:2], 12)), views.metric, views.beam == "cone"
     z, y, x = np.moveaxis(ray, 2, 0)
     is_x = np.abs(x) >= np.abs(y)
     along = np.where(is_x, x, y)
-    climb = rise if is_cone else 0 * rise  # from row to row, of a ray as long as to the detector
-    if (np.maximum(np.abs(z), np.abs(z + (rows - 1) * climb)) > np.abs(along)).any():
-        return None
-
-    table = np.empty((*along.shape, 12))
     at = np.where(is_x, start[:, :, 2], start[:, :, 1])
     c = np.where(is_x, start[:, :, 1], start[:, :, 2])
     count = np.where(is_x, views.shape[2], views.shape[1])
@@ -85,26 +117,19 @@ def columns_of(views: VoxelViews) -> np.ndarray | None:
     table[..., STOP] = np.where(back, np.clip(np.ceil(at), 0, count), count)
     table[..., C1], table[..., A1] = np.where(is_x, y, x) / along, z / along
     table[..., C], table[..., A] = c - at * table[..., C1], start[:, :, 0] - at * table[..., A1]
-    table[..., K1] = climb / along
-    table[..., K] = -at * table[..., K1] if is_cone else rise
-    step, metric = ray / along[:, :, None], views.metric
+    table[..., K1] = _climb(views) / along
+    table[..., K] = -at * table[..., K1] if is_cone else np.abs(views.step_v[:, :1])
+    step = ray / along[:, :, None]
     table[..., M] = np.einsum("vua,vab,vub->vu", step, metric, step)
     table[..., M1] = 2 * np.einsum("va,vua->vu", metric[:, 0], step) * table[..., K1]
     table[..., M2] = metric[:, :1, 0] * table[..., K1] ** 2
-    return table if _least_step(table) >= LEAST_STEP else None
-
-
-def _least_step(table: np.ndarray) -> float:
-    """The fewest voxels along z from row to row, on all planes that may be hit."""
-    first, stop = table[..., FIRST], table[..., STOP]
-    ends = [table[..., K] + table[..., K1] * plane for plane in (first, stop - 1)]
-    return float(np.min(np.minimum(*ends), where=first < stop, initial=np.inf))
+    return table
 
 
 class JosephCone:
-    """Joseph's projector for views whose detector columns are parallel to z.
+    """Joseph's projector for views that fit.
 
-    table : what `columns_of` says of the views.
+    table : the numbers that `columns_of` says of them.
     """
 
     def __init__(self, views: VoxelViews, table: np.ndarray, threads: int) -> None:

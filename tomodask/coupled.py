@@ -1,0 +1,281 @@
+"""Runs whose slices hang together: a cone beam, a tilted axis, a pose a view, or a 3D regulariser.
+
+No block of the volume can be finished before all of them are begun, so the run goes over the whole
+volume operation by operation (`blockwise`): corrected projections are put on the disk beside the
+output, the algorithm iterates on them block by block, and what comes out is written as a volume.
+After a kill the same command goes on at the block where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomodask.blocks import Block, MemoryNeed
+from tomodask.blockwise import ChunkFiles, reconstruct_blockwise
+from tomodask.blockwise.run import geometry_digest
+from tomodask.cluster.local import Workers
+from tomodask.cluster.run import Listener, Progress, run_blocks
+from tomodask.cluster.workforce import Workforce
+from tomodask.errors import GeometryError, MemoryBudgetError
+from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry
+from tomodask.plan import StreamNeed
+from tomodask.preprocess import apply_corrections
+from tomodask.projectors.choice import prepare_for
+from tomodask.recipe import Recipe
+from tomodask.reconstruct.fbp import clear_outside, view_radius
+from tomodask.run_geometry import run_geometry
+from tomodask.runplan import Job, RunPlan, resolve_center, volume_spec
+from tomodask.samples import column_range, corrections_for, slice_range
+from tomodask.scan import Scan
+from tomodask.stream import in_order
+from tomodask.volumestore import Volume, write_bytes
+
+WORK_SUFFIX = ".work"  # of the folder beside the output that holds the scratch arrays
+
+
+def is_coupled(recipe: Recipe) -> bool:
+    """Whether slices can't be made one block at a time."""
+    return recipe.geometry.couples_rows or bool(
+        getattr(recipe.reconstructor(), "couples_rows", False)
+    )
+
+
+@dataclass(frozen=True)
+class CoupledPlan:
+    """A run's plan with its geometry; `plan.digest` covers both."""
+
+    plan: RunPlan
+    volume: VolumeGeometry
+    views: ProjectionGeometry
+    beam: ParallelBeam
+    budget: int
+
+    @property
+    def radius(self) -> np.ndarray | None:
+        """(rows,) pixels that all views see, where the algorithm clears what lies beyond."""
+        algorithm, options = self.plan.recipe.reconstructor(), self.plan.recipe.geometry
+        if options.couples_rows or not getattr(algorithm, "circle", False):
+            return None
+        return view_radius(self.beam)
+
+
+def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
+    """Find the centre and the geometry; refuse what can't be.
+
+    Raises
+    ------
+    GeometryError : the algorithm or backend can't do this geometry, or the centre is not given
+        where it can't be found.
+    MemoryBudgetError : a worker can't hold what a chunk row needs.
+    """
+    rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
+    _check(recipe, scan)
+    center, estimate = resolve_center(scan, recipe)
+    beam = replace(scan.geometry, angles=recipe.angle_sign * scan.geometry.angles)
+    beam = beam.with_center(center, recipe.center_slope)
+    beam = beam.take_rows(*rows).take_columns(*columns)
+    volume, views = run_geometry(recipe.geometry, beam, scan.geometry.det_rows)
+    corrections = corrections_for(scan, recipe)
+    spec = replace(volume_spec(recipe, scan, rows, columns), shape=volume.shape)
+    halo = sum(correct.halo(scan.geometry) for correct in corrections)
+    need = StreamNeed(
+        scan, columns, corrections, _Loading(), MemoryNeed(0, 0), spec, halo, workers.threads
+    )
+    load_rows = _most_rows(need, workers.budget, rows[1] - rows[0])
+    plan = RunPlan(
+        recipe, scan, rows, columns, center, estimate, corrections, halo, load_rows,
+        _rows_to_write(spec, workers.budget), workers.threads, spec,
+        geometry_digest=geometry_digest(volume, views),
+    )  # fmt: skip
+    return CoupledPlan(plan, volume, views, beam, workers.budget)
+
+
+def reconstruct_coupled(
+    coupled: CoupledPlan, volume: Volume, job: Job, left: Sequence[Block], force: Workforce,
+    listener: Listener,
+) -> dict[str, Progress]:  # fmt: skip
+    """Correct, iterate, write the blocks left; the scratch arrays are removed at the end."""
+    plan = coupled.plan
+    folder = volume.path.with_name(volume.path.name + WORK_SUFFIX)
+    _begin_anew(folder, plan.digest)
+    prepare_for(coupled.volume, coupled.views, plan.recipe.backend)
+    algorithm = plan.recipe.reconstructor()
+    num_iterations = getattr(algorithm, "num_iterations", 0)
+    told = _Iterations(listener, num_iterations)
+    options = {"callbacks": [told.iterated]} if num_iterations else {}
+    found = reconstruct_blockwise(
+        LoadRows(job, plan.rows, plan.scan.geometry.det_rows),
+        algorithm,
+        coupled.volume,
+        coupled.views,
+        folder=folder / plan.digest,
+        budget=coupled.budget,
+        backend=plan.recipe.backend,
+        threads=plan.threads,
+        client=force.client,
+        listener=told,
+        identity={"run": plan.digest},
+        load_rows=plan.sub_rows,
+        **options,
+    )
+    iterated = told.end()
+    tasks = [WriteTask(job, block, found.files, coupled.radius) for block in left]
+    progress = run_blocks(force.client, write_block, tasks, stage="write", listener=listener)
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"iterate": iterated, "write": progress}
+
+
+@dataclass(frozen=True)
+class LoadRows:
+    """Corrected sinograms of detector rows, counted from the first that is used."""
+
+    job: Job
+    rows: tuple[int, int]
+    det_rows: int
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        job, first = self.job, self.rows[0]
+        low = max(0, first + start - job.halo)
+        high = min(self.det_rows, first + stop + job.halo)
+        projections = apply_corrections(job.corrections, job.load(low, high), job.threads)
+        return projections.trim_rows(first + start, first + stop).sinograms()
+
+
+@dataclass(frozen=True)
+class WriteTask:
+    """A block of the result that is to be written into the volume."""
+
+    job: Job
+    block: Block
+    files: ChunkFiles
+    radius: np.ndarray | None
+
+    @property
+    def id(self) -> str:
+        return self.block.id
+
+
+def write_block(task: WriteTask) -> dict[str, Any]:
+    """Copy rows of the scratch array into the volume and its pyramid, and enter them."""
+    start, stop = task.block.write.rows
+    slices = task.files.read_rows(start, stop)
+    if task.radius is not None:
+        clear_outside(slices, task.radius[start:stop])
+    shards = in_order(task.job.open_volume().write(start, slices))
+    report = {
+        "block": task.block.id,
+        "rows": stop - start,
+        "bytes_read": slices.nbytes,
+        "bytes_written": sum(shard.size for shard in shards),
+    }
+    task.job.ledger.record(task.block.id, shards, report)
+    return report
+
+
+class _Loading:
+    """Stands for an algorithm where projections are only corrected."""
+
+    def row_bytes(self, geometry: ParallelBeam) -> int:
+        return 0
+
+    def projector_columns(self, geometry: ParallelBeam) -> int:
+        return geometry.det_count
+
+    def __call__(self, sinograms: np.ndarray, A: Any, /) -> np.ndarray:
+        return sinograms
+
+
+class _Iterations:
+    """One line of progress for all operations; how many there will be is told by iterations."""
+
+    def __init__(self, listener: Listener, num_iterations: int) -> None:
+        self.progress = Progress("iterate", 1)
+        self._listener, self._num_iterations = listener, num_iterations
+        self._blocks, self._iteration = 0, 0
+
+    def __call__(self, operation: Progress) -> None:
+        """The listener of the operations."""
+        total = self.progress
+        total.workers = operation.workers
+        total.blocks_done = self._blocks + operation.blocks_done
+        if operation.ended is not None:
+            self._blocks += operation.blocks
+            for report in operation.reports:
+                total.bytes_written += int(report.get("bytes_written", 0))
+        a_round = total.blocks_done / max(1, self._iteration)
+        total.blocks = max(total.blocks_done + 1, round(a_round * self._num_iterations))
+        self._listener(total)
+
+    def iterated(self, iteration: int, x: Any, residual_norm: float) -> None:
+        """The callback of the algorithm."""
+        self._iteration = iteration
+        self.progress.note = (
+            f"iteration {iteration} of {self._num_iterations}, residual {residual_norm:.4g}"
+        )
+
+    def end(self) -> Progress:
+        total = self.progress
+        total.blocks, total.ended = total.blocks_done, time.monotonic()
+        self._listener(total)
+        return total
+
+
+def _check(recipe: Recipe, scan: Scan) -> None:
+    """Refuse what the algorithm can't reconstruct from, by name."""
+    options, (name,) = recipe.geometry, recipe.algorithm
+    algorithm = recipe.reconstructor()
+    is_cone = options.source_distance_mm is not None
+    beam = "cone" if is_cone else "parallel"
+    if beam not in getattr(algorithm, "beams", ("parallel", "cone")) or name == "fbp":
+        what = "a cone beam" if is_cone else "a tilted axis, a helix or poses"
+        others = "fdk, sirt, cgls" if is_cone else "sirt, cgls"
+        raise GeometryError(
+            f"{name} can't reconstruct from {what}: take --algorithm {others} or another that "
+            "iterates"
+        )
+    if recipe.center == "auto" and (is_cone or options.tilt_deg):
+        raise GeometryError(
+            "the centre of rotation can be found in an aligned parallel beam alone: give the "
+            f"axis' column with --center (the middle is {(scan.geometry.det_count - 1) / 2:g})"
+        )
+
+
+def _most_rows(need: StreamNeed, budget: int, num_rows: int) -> int:
+    """Detector rows that can be corrected at once."""
+    rows = num_rows
+    while rows > 1 and need.reading(rows) + need.computing(rows) > budget:
+        rows = math.ceil(rows / 2)
+    if need.reading(rows) + need.computing(rows) > budget:
+        raise MemoryBudgetError(
+            f"one detector row and its halo of {need.halo} take "
+            f"{(need.reading(1) + need.computing(1)) / 2**30:.2f} GiB to correct, a worker has "
+            f"{budget / 2**30:.2f} GiB: give each worker more memory (--memory, fewer --workers)"
+        )
+    return rows
+
+
+def _rows_to_write(spec: Any, budget: int) -> int:
+    """Rows of a block that is written: whole chunks."""
+    slice_bytes = 4 * math.prod(spec.shape[1:])
+    rows = int(spec.chunk_rows)
+    while rows < spec.shape[0]:
+        if 2 * rows * slice_bytes + write_bytes(spec, 2 * rows) > budget / 2:
+            break
+        rows *= 2
+    return rows
+
+
+def _begin_anew(folder: Path, digest: str) -> None:
+    """Remove what another recipe left; the folder is this output's alone, and it has the lease."""
+    if folder.is_dir():
+        for left in folder.iterdir():
+            if left.name != digest:
+                shutil.rmtree(left, ignore_errors=True)
