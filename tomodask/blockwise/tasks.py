@@ -12,6 +12,7 @@ from tomodask import arrays
 from tomodask.blockwise.chunkfiles import ChunkFiles
 from tomodask.blockwise.expressions import Tree, compute
 from tomodask.geometry import Box, ProjectionGeometry, VolumeGeometry, box_rows, footprint
+from tomodask.projectors.choice import backend_for_slabs
 from tomodask.projectors.operator import operator
 
 Report = Mapping[str, Any]
@@ -183,7 +184,8 @@ class Projection:
     def part(self, box: Box, rows: tuple[int, int]) -> Any:
         """A between a box of voxels and a run of detector rows."""
         views = self.views.take_rows(*rows)
-        return operator(self.volume.part(box), views, self.backend, threads=self.threads)
+        backend = backend_for_slabs(self.volume, views, self.backend)
+        return operator(self.volume.part(box), views, backend, threads=self.threads)
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,10 @@ class Distortion:
         slope = polynomial.deriv()
         ideal = measured / self.factors[0]
         for _ in range(STEPS):
-            change = (polynomial(ideal) - measured) / slope(ideal)
+            rise = slope(ideal)
+            change = (polynomial(ideal) - measured) / np.where(rise > 0, rise, np.nan)
             ideal = ideal - change
-            if np.abs(change).max() < 1e-9 * max(1.0, measured.max()):
+            if not np.abs(change).max() >= 1e-9 * max(1.0, measured.max()):
                 break
         else:
             ideal = np.full_like(ideal, np.nan)

@@ -110,7 +110,7 @@ def as_aligned_beam(volume: VolumeGeometry, projections: ProjectionGeometry) -> 
     in_plane = views.metric[:, 1:, 1:]
     if np.abs(in_plane - in_plane[0, 1, 1] * np.eye(2)).max() > TOLERANCE * in_plane.max():
         return f"the voxels are not square in y and x, or change: {volume.voxel_size[0]} (z, y, x)"
-    nz, ny, nx = views.shape
+    _, ny, nx = views.shape
     across = np.linalg.norm(views.source[:, 1:], axis=1)
     leaves = np.abs(views.source[:, 0]) / np.maximum(across, 1e-300)
     if (worst := leaves.max()) > TOLERANCE:

@@ -17,7 +17,7 @@ from tomodask.geometry import (
     VoxelViews,
     in_voxels,
 )
-from tomodask.geometry.slices import as_parallel_beam
+from tomodask.geometry.slices import AlignedBeam, as_aligned_beam, as_parallel_beam
 from tomodask.projectors import (
     ANY_RAYS,
     BACKENDS,
@@ -29,8 +29,11 @@ from tomodask.projectors import (
     make_projector,
     prepare_backend,
 )
+from tomodask.projectors.aligned import AlignedPair
 
 log = logging.getLogger(__name__)
+
+Slices = ParallelBeam | AlignedBeam | str  # why there are none
 
 
 class Pair(Protocol):
@@ -117,10 +120,12 @@ def choose(
     InputError, MissingPackageError : see `load_backend`.
     """
     views = in_voxels(volume, projections)
-    beam = as_parallel_beam(volume, projections)
+    beam = slices_of(volume, projections)
     if backend == "auto":
         backend = ANY_RAYS if isinstance(beam, str) else SLICE_BACKEND
         why = beam if isinstance(beam, str) else "the views are parallel slices"
+        if isinstance(beam, AlignedBeam):
+            why += ", which are resampled: " + str(as_parallel_beam(volume, projections))
         log.info("the backend %s projects: %s", backend, why)
     try:
         way = _way(backend, views, beam)
@@ -130,12 +135,39 @@ def choose(
     if way == "slices" and isinstance(beam, ParallelBeam):
         pair = SlicePair(volume, projections, beam, backend, threads)
         return Choice(pair, backend, by_slices=True)
+    if way == "resampled slices" and isinstance(beam, AlignedBeam):
+        return Choice(AlignedPair(volume, projections, beam, backend, threads), backend)
     return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
+
+
+def slices_of(volume: VolumeGeometry, projections: ProjectionGeometry) -> Slices:
+    """The views as slices of an aligned beam, seen by a detector that is aligned or is not."""
+    beam = as_parallel_beam(volume, projections)
+    return as_aligned_beam(volume, projections) if isinstance(beam, str) else beam
+
+
+def backend_for_slabs(volume: VolumeGeometry, projections: ProjectionGeometry, backend: str) -> str:
+    """The backend for slabs of a volume, whose projections are added up.
+
+    What is resampled reaches further than a slab's footprint: such views are projected by rays.
+
+    Raises
+    ------
+    GeometryError : the backend has no rays.
+    """
+    reason = as_parallel_beam(volume, projections)
+    if isinstance(reason, ParallelBeam):
+        return backend
+    if backend == "auto":
+        return ANY_RAYS
+    if _kinds(backend)[1] is None:
+        raise GeometryError(f"{backend} can't project slabs of this, {reason}: take {ANY_RAYS}")
+    return backend
 
 
 def backends_for(volume: VolumeGeometry, projections: ProjectionGeometry) -> list[str]:
     """The backends that can project this volume onto these views, on this machine."""
-    views, beam = in_voxels(volume, projections), as_parallel_beam(volume, projections)
+    views, beam = in_voxels(volume, projections), slices_of(volume, projections)
     able = []
     for backend in {**BACKENDS, **RAY_BACKENDS}:
         try:
@@ -147,9 +179,11 @@ def backends_for(volume: VolumeGeometry, projections: ProjectionGeometry) -> lis
 
 
 def _way(
-    backend: str, views: VoxelViews, beam: ParallelBeam | str
-) -> Literal["slices", "rays", "gpu rays"]:
+    backend: str, views: VoxelViews, beam: Slices
+) -> Literal["slices", "resampled slices", "rays", "gpu rays"]:
     """How a backend projects this: on a GPU if it can, else by slices where there are some.
+
+    Slices whose detector is not aligned are resampled where the backend has no rays.
 
     Raises
     ------
@@ -162,7 +196,9 @@ def _way(
         return "gpu rays"
     if takes_slices and isinstance(beam, ParallelBeam):
         return "slices"
-    refusal = beam if rays is None else rays.refusal(views)
+    if takes_slices and rays is None and isinstance(beam, AlignedBeam):
+        return "resampled slices"
+    refusal = str(beam) if rays is None else rays.refusal(views)
     if refusal is not None:
         raise GeometryError(f"{backend} can't project this, {refusal}")
     if needs_gpu:

@@ -1,4 +1,4 @@
-"""Resampling between the real detector and an aligned one: roll, shifts, pixel size and lens at once.
+"""Resampling between the real detector and an aligned one: roll, shifts, pixels and lens at once.
 
 A projector of slices needs an aligned detector, whose rows are slices and whose columns are one
 voxel apart. `forward` reads its projections where the pixels of the real one are, `adjoint` is the
@@ -168,7 +168,7 @@ class Resampling:
         return self.distortion is None and bool(loops().in_two_passes(self.maps[view]))
 
     def _moves(self) -> np.ndarray:
-        """(2, rows, columns) float32 from the pixels to where they should be, (2, 0, 0) if there."""
+        """(2, rows, columns) float32 from the pixels to where they should be, or (2, 0, 0)."""
         if self.distortion is None:
             return np.zeros((2, 0, 0), np.float32)
         i, j = np.mgrid[: self.det_shape[0], : self.det_shape[1]].astype(np.float64)

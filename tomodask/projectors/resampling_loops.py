@@ -3,10 +3,11 @@
 Images are given as one stretch of memory: pixel (row, column) is stretch[base + row * step +
 column]. A view is one thread's, and a pixel's sum runs in a fixed order: threads change no byte.
 
-Where the mapping is near a shift (`TWO_PASSES`), pixel (i, j) is read in two passes, whose loops run
-along contiguous pixels: each source row m where the real detector's columns cross it, at (m, j),
-then these at the row of (i, j). In numbers: row = a + b i + c j crosses m at i = (m - a - c j) / b,
-which leaves a column that is linear in j (Catmull and Smith 1980, doi:10.1145/800250.807505).
+Where the mapping is near a shift (`TWO_PASSES`), pixel (i, j) is read in two passes, whose loops
+run along contiguous pixels: each source row m where the real detector's columns cross it, at
+(m, j), then these at the row of (i, j). In numbers: row = a + b i + c j crosses m at
+i = (m - a - c j) / b, which leaves a column that is linear in j (Catmull and Smith 1980,
+doi:10.1145/800250.807505).
 """
 
 from __future__ import annotations
@@ -348,9 +349,10 @@ def mended(source, base, step, shape, row, s, column, t):
 
 @njit(**OPTIONS)
 def rectify_view(
-    source, base, step, shape, first_row, mapping, center, factors, out, out_base, out_step, out_shape,
+    source, base, step, shape, first_row, mapping, center, factors,
+    out, out_base, out_step, out_shape,
 ):  # fmt: skip
-    """out(i, j) = the source at mapping @ (i, j, 1), bent by the lens; beyond its edge, the edge."""
+    """out(i, j) = the source at mapping @ (i, j, 1), bent by the lens; its edge beyond the edge."""
     is_quick = factors.size == 0 and in_two_passes(mapping)
     if is_quick:
         read_view(
