@@ -55,6 +55,15 @@ def test_a_projector_with_overshoots_keeps_values_positive(rng):
     assert np.linalg.norm(x - 20 * truth) < 0.5 * np.linalg.norm(20 * truth)
 
 
+def test_a_single_bright_pixel_leaves_no_negative_value():
+    A = projector(1, "fourier", views=20, size=16)
+    y = np.zeros(A.range_shape, np.float32)
+    y[0, 3, 8] = 1
+    factor = A.T(y)
+    assert factor.min() < -0.01 * factor.max()  # of one ray it swings below 0 beside the ray
+    assert MLEM(1, circle=False)(y, A).min() >= 0
+
+
 def test_negative_data_are_refused_or_taken_for_zero(counts):
     A = dense(2)
     counts[0, 1, 2] = counts[1, 3, 4] = -2

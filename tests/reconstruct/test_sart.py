@@ -40,6 +40,13 @@ def test_a_pass_goes_farther_than_an_iteration_of_sirt(noisy):
     assert passes.residual_norms[3] < iterations.residual_norms[11]
 
 
+def test_the_residual_told_is_that_of_all_subsets_together(noisy):
+    history = History()
+    still = SART(1, num_subsets=5, relaxation=1e-6, circle=False)  # x is the same for each
+    still(noisy, dense(2), callbacks=[history])
+    assert history.residual_norms == pytest.approx([np.linalg.norm(noisy)], rel=1e-4)
+
+
 @pytest.mark.parametrize("num_subsets", [1, 2, 7, 10, 64])
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_subset_has_its_turn(order, num_subsets):

@@ -42,6 +42,9 @@ def test_a_chain_in_pieces_on_threads_is_the_chain(arrays):
     a, b, c = arrays
     expected = a + 2 * b * c
     assert np.array_equal(fused(lambda a, b, c: a + 2 * b * c, a, b, c, A=THREADS), expected)
+    other = np.empty_like(a)
+    assert fused(lambda a, b, c: a + 2 * b * c, a, b, c, A=THREADS, out=other) is other
+    assert np.array_equal(other, expected)
     out = fused(lambda a, b, c: a + 2 * b * c, a, b, c, A=THREADS, out=a)
     assert out is a
     assert np.array_equal(a, expected)

@@ -193,17 +193,20 @@ def _project(
 def _sum_along(volume, strides, p, dp, n_p, q, dq, n_q, t, stop):
     """Sum of the volume at (p + dp t, q + dq t) over the planes t."""
     along, step_p, step_q = strides
+    # unsigned, or numba would look for negative indices
+    next_p, next_q = np.uint64(step_p), np.uint64(step_q)
     t, begin, end, stop = _planes(p, dp, n_p, q, dq, n_q, t, stop)
     value = 0.0
     while t < stop:
         if t == begin:
             for inner in range(begin, end):
-                i, j = min(int(p + dp * inner), n_p - 2), min(int(q + dq * inner), n_q - 2)
-                f, g = p + dp * inner - i, q + dq * inner - j
-                o = inner * along + i * step_p + j * step_q
-                low = volume[o] + g * (volume[o + step_q] - volume[o])
-                o += step_p
-                high = volume[o] + g * (volume[o + step_q] - volume[o])
+                pt, qt = p + dp * inner, q + dq * inner
+                i, j = min(int(pt), n_p - 2), min(int(qt), n_q - 2)
+                f, g = np.float32(pt - i), np.float32(qt - j)
+                o = np.uint64(inner * along + i * step_p + j * step_q)
+                low = volume[o] + g * (volume[o + next_q] - volume[o])
+                o += next_p
+                high = volume[o] + g * (volume[o + next_q] - volume[o])
                 value += low + f * (high - low)
             t = max(t, end)
             begin = -1
@@ -250,20 +253,24 @@ def _back_project(
 def _add_along(volume, strides, p, dp, n_p, q, dq, n_q, t, stop, value):
     """The transpose of `_sum_along`."""
     along, step_p, step_q = strides
+    # unsigned, or numba would look for negative indices
+    next_p, next_q = np.uint64(step_p), np.uint64(step_q)
     t, begin, end, stop = _planes(p, dp, n_p, q, dq, n_q, t, stop)
+    small = np.float32(value)
     while t < stop:
         if t == begin:
             for inner in range(begin, end):
-                i, j = min(int(p + dp * inner), n_p - 2), min(int(q + dq * inner), n_q - 2)
-                f, g = p + dp * inner - i, q + dq * inner - j
-                o = inner * along + i * step_p + j * step_q
-                high = f * value
-                low = value - high
-                volume[o] += np.float32(low - g * low)
-                volume[o + step_q] += np.float32(g * low)
-                o += step_p
-                volume[o] += np.float32(high - g * high)
-                volume[o + step_q] += np.float32(g * high)
+                pt, qt = p + dp * inner, q + dq * inner
+                i, j = min(int(pt), n_p - 2), min(int(qt), n_q - 2)
+                f, g = np.float32(pt - i), np.float32(qt - j)
+                o = np.uint64(inner * along + i * step_p + j * step_q)
+                high = f * small
+                low = small - high
+                volume[o] += low - g * low
+                volume[o + next_q] += g * low
+                o += next_p
+                volume[o] += high - g * high
+                volume[o + next_q] += g * high
             t = max(t, end)
             begin = -1
             continue

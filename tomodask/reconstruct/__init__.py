@@ -1,7 +1,7 @@
 """Reconstruction: from corrected sinograms to a volume, written with A and A.T only.
 
-`fbp` sums filtered views. The others iterate: `options` has what they share (masks, start, box,
-callbacks), `spaces` what they do with arrays of any kind.
+`fbp` and `fdk` (cone beams) sum filtered views. The others iterate: `options` has what they share
+(masks, start, box, callbacks), `spaces` what they do with arrays of any kind.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector
 from tomodask.reconstruct.cgls import CGLS
 from tomodask.reconstruct.fbp import FBP
+from tomodask.reconstruct.fdk import FDK
+from tomodask.reconstruct.fista_tv import FISTATV
 from tomodask.reconstruct.lsqr import LSQR
 from tomodask.reconstruct.mlem import MLEM
 from tomodask.reconstruct.options import History, LinearMap, Options, Problem
+from tomodask.reconstruct.pdhg_tv import PDHGTV
 from tomodask.reconstruct.sart import SART
 from tomodask.reconstruct.sirt import SIRT
 
@@ -25,8 +28,11 @@ __all__ = [
     "ALGORITHMS",
     "CGLS",
     "FBP",
+    "FDK",
+    "FISTATV",
     "LSQR",
     "MLEM",
+    "PDHGTV",
     "SART",
     "SIRT",
     "History",
@@ -52,9 +58,12 @@ class Reconstructor(Protocol):
 
 ALGORITHMS: Mapping[str, type[Any]] = {
     "fbp": FBP,
+    "fdk": FDK,
     "sirt": SIRT,
     "sart": SART,
     "cgls": CGLS,
     "lsqr": LSQR,
     "mlem": MLEM,
+    "fista_tv": FISTATV,
+    "pdhg_tv": PDHGTV,
 }

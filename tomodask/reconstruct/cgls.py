@@ -96,14 +96,11 @@ class CGLS:
         gradient, A = problem.adjoint(residual), problem.A
         if not self.damp:
             return gradient, norm(gradient, A)
-        x_init, damp, where = problem.x_init, self.damp, problem.xp.where
 
-        def damped(gradient: Any, x: Any, x_init: Any, mask: Any) -> tuple[Any, Any]:
-            pull = damp**2 * (x if x_init is None else x - x_init)
-            found = gradient - (pull if mask is None else where(mask != 0, pull, 0.0))
-            return found, found
+        def damped(gradient: Any, x: Any, x_init: Any) -> tuple[Any, Any]:
+            return (gradient - self.damp**2 * (x if x_init is None else x - x_init),) * 2
 
-        return fused_norm(damped, gradient, x, x_init, problem.volume_mask, A=A, out=gradient)
+        return fused_norm(damped, gradient, x, problem.x_init, A=A, out=gradient)
 
     def projector_columns(self, geometry: ParallelBeam) -> int:
         """A as it is given."""
