@@ -221,4 +221,4 @@ def _span(array: np.ndarray) -> int:
     """Values from an array's first to its last, which has lines of contiguous values."""
     views, rows, columns = array.shape
     view_step, row_step = (step // array.itemsize for step in array.strides[:2])
-    return (views - 1) * view_step + (rows - 1) * row_step + columns
+    return int((views - 1) * view_step + (rows - 1) * row_step + columns)
