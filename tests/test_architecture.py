@@ -112,7 +112,7 @@ ONLY_IN = {
 METHOD_IMPORTS = {
     "calibrate": {"calibrate", "projectors"},
     "reconstruct": {"reconstruct", "projectors"},
-    "preprocess": {"preprocess"},
+    "preprocess": {"preprocess", "projectors"},
     "projectors": {"projectors"},
 }
 

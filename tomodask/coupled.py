@@ -32,7 +32,7 @@ from tomodask.errors import GeometryError, MemoryBudgetError
 from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry
 from tomodask.plan import StreamNeed
 from tomodask.preprocess import apply_corrections
-from tomodask.projectors import ANY_RAYS, prepare_backend
+from tomodask.projectors import ANY_RAYS, RAY_BACKENDS, prepare_backend
 from tomodask.projectors.choice import chosen_way
 from tomodask.recipe import Recipe
 from tomodask.reconstruct import FDK
@@ -92,7 +92,7 @@ def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
     beam = beam.take_rows(*rows).take_columns(*columns)
     volume, views = run_geometry(recipe.geometry, beam, scan.geometry.det_rows)
     backend = ANY_RAYS if recipe.backend == "auto" else recipe.backend
-    chosen_way(volume, views, backend)  # refuses by name what it can't project
+    _check_backend(backend, volume, views)
     if isinstance(algorithm := recipe.reconstructor(), FDK):
         algorithm.parts(volume, views)  # refuses orbits that are none, or too short
     corrections = corrections_for(scan, recipe)
@@ -289,6 +289,16 @@ def _check(recipe: Recipe, scan: Scan) -> None:
             "the centre of rotation can be found in an aligned parallel beam alone: give the "
             f"axis' column with --center (the middle is {(scan.geometry.det_count - 1) / 2:g})"
         )
+
+
+def _check_backend(name: str, volume: VolumeGeometry, views: ProjectionGeometry) -> None:
+    """Refuse by name a backend that can't project these views, or no slabs of them."""
+    if name not in RAY_BACKENDS:
+        raise GeometryError(
+            f"{name} can't project this: slabs that hang together are projected ray by ray; take "
+            f"--backend {' or '.join(RAY_BACKENDS)}"
+        )
+    chosen_way(volume, views, name)
 
 
 def _most_rows(need: StreamNeed, budget: int, num_rows: int) -> int:

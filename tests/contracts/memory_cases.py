@@ -25,6 +25,7 @@ from tomodask.geometry import Box, ParallelBeam
 from tomodask.layers import Layer, resolve
 from tomodask.plan import need_of_blocks, projector_need
 from tomodask.preprocess import (
+    Align,
     Flatfield,
     MinusLog,
     Outliers,
@@ -47,6 +48,7 @@ ON_TRANSMISSIONS = {
     "paganin": Paganin(delta_beta=50, energy_kev=20, distance_mm=23.5),
     "minus_log": MinusLog(),
     "stripes": Stripes(),
+    "align": Align(roll=0.5, center_row=48),
 }
 ALGORITHM_EXAMPLES = {
     "fbp": FBP(),

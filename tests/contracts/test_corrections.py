@@ -14,6 +14,7 @@ from tomodask.errors import InputError
 from tomodask.geometry import ParallelBeam, ViewRows
 from tomodask.preprocess import (
     CORRECTIONS,
+    Align,
     Correction,
     Flatfield,
     MinusLog,
@@ -34,6 +35,8 @@ EXAMPLES: dict[str, Correction] = {
     "paganin": Paganin(delta_beta=50, energy_kev=20, distance_mm=23.5),
     "minus_log": MinusLog(),
     "stripes": Stripes(size=5),
+    # moves the pixels of row 20 by less than half of one: what is missing there stays there
+    "align": Align(roll=0.5, center_row=20, center_column=12),
 }
 ON_RAW_COUNTS = ("outliers", "flatfield")
 

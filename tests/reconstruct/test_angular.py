@@ -88,3 +88,16 @@ def test_one_view_stands_for_everything() -> None:
 )
 def test_full_turns_are_told_from_others(angles: np.ndarray, full: bool) -> None:
     assert is_full_turn(angles) is full
+
+
+@pytest.mark.parametrize("degrees", [200.0, 251.3, 340.0])
+@pytest.mark.parametrize("gap", [False, True])
+def test_each_line_counts_once_beyond_half_a_turn(degrees: float, gap: bool) -> None:
+    """Views and their opposites weigh together as single ones do, though some are missing."""
+    angles = np.deg2rad(np.arange(0, degrees, 0.5))
+    if gap:  # of views that were seen from the other side too
+        angles = np.delete(angles, np.s_[4:12:2])
+    weights = gap_weights(angles)
+    edges = np.deg2rad(np.arange(-0.25, 180, 15))
+    found, _ = np.histogram(np.mod(angles + 1e-3, np.pi), edges, weights=weights)
+    np.testing.assert_allclose(found, np.deg2rad(15), rtol=0.03)

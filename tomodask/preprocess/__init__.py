@@ -6,6 +6,7 @@ whose fields are its parameters: it can be stored with the result, compared and 
 
 from __future__ import annotations
 
+from tomodask.preprocess.align import Align
 from tomodask.preprocess.chain import apply_corrections, correction_bytes
 from tomodask.preprocess.correction import Correction
 from tomodask.preprocess.flatfield import Flatfield
@@ -16,6 +17,7 @@ from tomodask.preprocess.stripes import Stripes
 
 __all__ = [
     "CORRECTIONS",
+    "Align",
     "Correction",
     "Flatfield",
     "MinusLog",
@@ -33,4 +35,5 @@ CORRECTIONS: dict[str, type[Correction]] = {
     "paganin": Paganin,
     "minus_log": MinusLog,
     "stripes": Stripes,
+    "align": Align,
 }

@@ -17,7 +17,7 @@ from tomodask.geometry import (
     VoxelViews,
     in_voxels,
 )
-from tomodask.geometry.slices import as_parallel_beam
+from tomodask.geometry.slices import AlignedBeam, as_aligned_beam, as_parallel_beam
 from tomodask.projectors import (
     ANY_RAYS,
     BACKENDS,
@@ -27,13 +27,14 @@ from tomodask.projectors import (
     load_backend,
     load_ray_backend,
     make_projector,
-    prepare_backend,
 )
+from tomodask.projectors.aligned import AlignedPair
 
 log = logging.getLogger(__name__)
 
+Slices = ParallelBeam | AlignedBeam | str  # why there are none
 
-Way = Literal["slices", "rays", "gpu rays"]
+Way = Literal["slices", "resampled slices", "rays", "gpu rays"]
 
 
 class Pair(Protocol):
@@ -119,11 +120,13 @@ def choose(
     DeviceError : the backend needs a GPU and there is none.
     InputError, MissingPackageError : see `load_backend`.
     """
-    beam = as_parallel_beam(volume, projections)
+    beam = slices_of(volume, projections)
     backend, way = chosen_way(volume, projections, backend)
     if way == "slices" and isinstance(beam, ParallelBeam):
         pair = SlicePair(volume, projections, beam, backend, threads)
         return Choice(pair, backend, by_slices=True)
+    if way == "resampled slices" and isinstance(beam, AlignedBeam):
+        return Choice(AlignedPair(volume, projections, beam, backend, threads), backend)
     views = in_voxels(volume, projections)
     return Choice(load_ray_backend(backend)(views, threads), backend, on_gpu=way == "gpu rays")
 
@@ -137,10 +140,12 @@ def chosen_way(
     ------
     GeometryError, DeviceError, InputError, MissingPackageError : see `choose`.
     """
-    views, beam = in_voxels(volume, projections), as_parallel_beam(volume, projections)
+    views, beam = in_voxels(volume, projections), slices_of(volume, projections)
     if backend == "auto":
         backend = ANY_RAYS if isinstance(beam, str) else SLICE_BACKEND
         why = beam if isinstance(beam, str) else "the views are parallel slices"
+        if isinstance(beam, AlignedBeam):
+            why += ", which are resampled: " + str(as_parallel_beam(volume, projections))
         log.info("the backend %s projects: %s", backend, why)
     try:
         return backend, _way(backend, views, beam)
@@ -149,9 +154,15 @@ def chosen_way(
         raise type(error)(f"{error}: take {able}") from None
 
 
+def slices_of(volume: VolumeGeometry, projections: ProjectionGeometry) -> Slices:
+    """The views as slices of an aligned beam, seen by a detector that is aligned or is not."""
+    beam = as_parallel_beam(volume, projections)
+    return as_aligned_beam(volume, projections) if isinstance(beam, str) else beam
+
+
 def backends_for(volume: VolumeGeometry, projections: ProjectionGeometry) -> list[str]:
     """The backends that can project this volume onto these views, on this machine."""
-    views, beam = in_voxels(volume, projections), as_parallel_beam(volume, projections)
+    views, beam = in_voxels(volume, projections), slices_of(volume, projections)
     able = []
     for backend in {**BACKENDS, **RAY_BACKENDS}:
         try:
@@ -162,8 +173,10 @@ def backends_for(volume: VolumeGeometry, projections: ProjectionGeometry) -> lis
     return able
 
 
-def _way(backend: str, views: VoxelViews, beam: ParallelBeam | str) -> Way:
+def _way(backend: str, views: VoxelViews, beam: Slices) -> Way:
     """How a backend projects this: on a GPU if it can, else by slices where there are some.
+
+    Slices whose detector is not aligned are resampled where the backend has no rays.
 
     Raises
     ------
@@ -176,7 +189,9 @@ def _way(backend: str, views: VoxelViews, beam: ParallelBeam | str) -> Way:
         return "gpu rays"
     if takes_slices and isinstance(beam, ParallelBeam):
         return "slices"
-    refusal = beam if rays is None else rays.refusal(views)
+    if takes_slices and rays is None and isinstance(beam, AlignedBeam):
+        return "resampled slices"
+    refusal = str(beam) if rays is None else rays.refusal(views)
     if refusal is not None:
         raise GeometryError(f"{backend} can't project this, {refusal}")
     if needs_gpu:
@@ -212,9 +227,3 @@ def _kinds(backend: str) -> tuple[bool, type[RayBackend] | None]:
         load_backend(backend)  # its package may be missing
     by_rays = load_ray_backend(backend) if backend in RAY_BACKENDS else None
     return backend in BACKENDS, by_rays
-
-
-def prepare_for(volume: VolumeGeometry, projections: ProjectionGeometry, backend: str) -> None:
-    """Have the backend that will project this compile what it needs, once for all workers."""
-    name, way = chosen_way(volume, projections, backend)
-    prepare_backend(name, for_rays=way != "slices")

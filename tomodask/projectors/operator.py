@@ -30,6 +30,7 @@ from tomodask.geometry import (
 )
 from tomodask.geometry.slices import as_parallel_beam
 from tomodask.projectors import Projector
+from tomodask.projectors.aligned import AlignedPair
 from tomodask.projectors.choice import SlicePair, choose, gpu_backends
 from tomodask.projectors.device_arrays import (
     check_out,
@@ -58,8 +59,8 @@ def operator(
     Parameters
     ----------
     backend : a name in `BACKENDS` or `RAY_BACKENDS`; "auto" takes `fourier` where the views are
-        parallel and the rows of the detector lie on the slices of the volume, otherwise
-        `numba_cpu`, and says so in the log (INFO).
+        parallel and their rays stay in the slices of the volume, otherwise `numba_cpu`, and says so
+        in the log (INFO).
     threads : all cores that this process may use unless given; the result does not depend on it.
     volume_mask, projection_mask : factors of the voxels before they are projected, and of the
         projections after (in A.T the other way round), most often true and false. Anything that
@@ -114,7 +115,7 @@ class Operator:
         self.independent_rows = choice.by_slices and _same_rows(volume, projections)
         x = _Space("volume (z, y, x)", self.domain_shape, self.volume_mask)
         y = _Space("projections (row, angle, column)", self.range_shape, self.projection_mask)
-        self._pair = choice.pair
+        self._pair: Any = choice.pair
         self._forward = _Way(choice.pair.forward, x, y, choice.name, choice.on_gpu)
         self._adjoint = _Way(choice.pair.adjoint, y, x, choice.name, choice.on_gpu)
 
@@ -164,15 +165,17 @@ class Operator:
         """method(y, projector) with the projector of slices that does this operator's work.
 
         For methods that need more than A and A.T, such as filtered back-projection. y and the
-        result are arrays of one library on the host.
+        result are arrays of one library on the host. Where the detector is not aligned with the
+        slices, y is rectified before.
 
         Raises
         ------
-        GeometryError : rows are not independent.
+        GeometryError : the views are no slices.
         InputError : there are masks, of which the projector knows nothing.
         """
         name = type(method).__name__
-        if not isinstance(self._pair, SlicePair) or not self.independent_rows:
+        on_rows = isinstance(self._pair, SlicePair) and self.independent_rows
+        if not on_rows and not isinstance(self._pair, AlignedPair):
             beam = as_parallel_beam(self.domain, self.range)
             why = beam if isinstance(beam, str) else f"{self!r} does not project them one by one"
             raise GeometryError(
@@ -184,7 +187,10 @@ class Operator:
         what = "projections (row, angle, column)"
         if is_on_gpu(y):
             raise refuse_gpu(what, self.backend, [])
-        return like(y, method(on_host(y, what), self._pair.A))
+        sinograms = on_host(y, what)
+        if isinstance(self._pair, AlignedPair):
+            sinograms = self._pair.rectify(sinograms)
+        return like(y, method(sinograms, self._pair.A))
 
     def autograd(self, x: Any) -> Any:
         """A(x) of a torch tensor, through which gradients of any order flow back by A.T."""
