@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tests.projectors.ray_cases import noise, relative
-from tomodask.geometry import ProjectionGeometry, VolumeGeometry, in_voxels, volume
+from tomodask.geometry import ProjectionGeometry, VolumeGeometry, in_voxels, parallel, volume
 from tomodask.projectors import joseph_cone
 from tomodask.projectors.joseph_columns import columns_of, some_views
 from tomodask.projectors.joseph_cone import JosephCone
 from tomodask.projectors.joseph_rays import JosephRays
 from tomodask.projectors.vectors import LANES
-from tomodask.testing_rays import cone_views, parallel_views, ray_cases
+from tomodask.testing_rays import cone_views, ray_cases
 
 TURN = np.arange(7) * 2 * np.pi / 7 + 0.1
 CUBE, FLAT_BOX = volume(shape=(21, 12, 13)), volume(shape=(7, 12, 13))
@@ -29,7 +29,7 @@ def rising(views: ProjectionGeometry, by: float) -> ProjectionGeometry:
     return replace(views, source=views.source + np.array([by, 0, 0]))
 
 
-CONE, FLAT = cone_views(TURN, (20, 14)), parallel_views(TURN / 2, (23, 14))
+CONE, FLAT = cone_views(TURN, (20, 14)), parallel(angles=TURN / 2, shape=(23, 14))
 CASES: dict[str, tuple[VolumeGeometry, ProjectionGeometry]] = {
     "cone": (CUBE, CONE),
     "pixels half as high": (CUBE, stretched(CONE, 0.5)),
@@ -95,7 +95,7 @@ def test_a_column_that_leans_does_not_fit() -> None:
 
 def test_a_ray_closest_to_z_does_not_fit() -> None:
     """At 45 degrees it still follows x or y, as in `joseph_rays`."""
-    rows = parallel_views(np.zeros(1), (3, 3))
+    rows = parallel(angles=np.zeros(1), shape=3)
     for climb, expected in ((1.0, True), (1.0001, False)):
         fits, _ = columns_of(in_voxels(CUBE, rising(rows, climb)))
         assert fits.item() is expected

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 
 from tests.projectors.ray_cases import ball, chords, noise, relative
-from tomodask.geometry import ProjectionGeometry, VoxelViews, in_voxels, volume
+from tomodask.geometry import (
+    ProjectionGeometry,
+    VoxelViews,
+    in_voxels,
+    laminography,
+    volume,
+)
 from tomodask.projectors import joseph_rays
 from tomodask.projectors.joseph_rays import JosephRays
 from tomodask.projectors.reference_rays import ReferenceRays
-from tomodask.testing_rays import cone_views, parallel_views, ray_cases
+from tomodask.testing_rays import cone_views, ray_cases
 
 TURN = np.arange(7) * 2 * np.pi / 7 + 0.1
 
@@ -72,7 +78,7 @@ def test_a_ball_casts_its_chords(beam: str) -> None:
         volume(shape=(40, 44, 42)),
         cone_views(TURN, (40, 42), 60.0, 30.0)
         if beam == "cone"
-        else parallel_views(TURN, (40, 42), tilt=0.5),
+        else laminography(angles=TURN, shape=(40, 42), tilt=0.5),
     )
     center, radius = (20.0, 23.0, 19.5), 13.0
     found = JosephRays(views, 2).forward(ball(views.shape, center, radius))

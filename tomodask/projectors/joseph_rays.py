@@ -18,7 +18,7 @@ from tomodask.projectors.vectors import inlined, kernel
 from tomodask.threads import share
 
 ROWS = 16  # detector rows that a thread projects at a time
-PLANES = 32  # planes that a thread back-projects into at a time: a ray is set up once for them
+PLANES = 64  # planes that a thread back-projects into at a time: a ray is set up once for them
 
 
 class JosephRays:
