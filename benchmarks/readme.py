@@ -29,6 +29,8 @@ def speed_section(results: Path = RESULTS) -> str:
     paragraphs = [
         *_fbp(fbp),
         *_projector(_read(results, "projector")),
+        *_joseph(_read(results, "joseph")),
+        _fdk(_read(results, "fdk")),
         _end_to_end(_read(results, "end_to_end")),
         _corrections(_read(results, "corrections")),
         _memory(_read(results, "memory")),
@@ -122,6 +124,39 @@ def _projector(report: dict[str, Any] | None) -> list[str]:
         "second and relative error:",
         "\n".join(["| columns | | tomodask | FINUFFT | ratio |", "|---|---|---|---|---|", *rows]),
     ]
+
+
+def _joseph(report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return [f"Joseph's A and A.T (`numba_cpu`) against ASTRA on the CPU: {UNKNOWN}."]
+    rows = [
+        f"| {result['columns']} | {name} | {one['tomodask']['slices_per_second']:.3g} "
+        f"| {one['astra']['slices_per_second']:.3g} | {_ratio(one['ratio'])} |"
+        for result in report["results"]
+        for name in ("A", "A.T")
+        for one in (result[name],)
+    ]
+    return [
+        "Joseph's A and A.T (`numba_cpu`), of which A.T is the transpose to rounding, against "
+        "ASTRA's `linear` on the CPU, slices a second:",
+        "\n".join(["| columns | | tomodask | ASTRA | ratio |", "|---|---|---|---|---|", *rows]),
+    ]
+
+
+def _fdk(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return f"FDK of a cone beam: {UNKNOWN}."
+    parts = [
+        f"{result['size']}^3 voxels from {result['views']} views in "
+        f"{result['FDK']['seconds']:.3g} s (A and A.T at "
+        f"{result['cone A']['giga_updates_per_second']:.2g} and "
+        f"{result['cone A.T']['giga_updates_per_second']:.2g} G updates a second; of rays in any "
+        f"direction {result['any rays A']['giga_updates_per_second']:.2g} and "
+        f"{result['any rays A.T']['giga_updates_per_second']:.2g})"
+        for result in report["results"]
+    ]
+    threads = report["results"][0]["threads"]
+    return f"FDK of a cone beam by `numba_cpu`, {threads} threads: {', '.join(parts)}."
 
 
 def _end_to_end(answer: dict[str, Any] | None) -> str:

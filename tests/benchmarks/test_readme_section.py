@@ -81,7 +81,17 @@ def test_every_figure_of_the_results_is_told(readme, tmp_path: Path) -> None:
     (tmp_path / "projector.json").write_text(json.dumps(PROJECTOR))
     (tmp_path / "corrections.json").write_text(json.dumps(CORRECTIONS))
     (tmp_path / "memory.json").write_text(json.dumps(MEMORY))
+    ways = {"tomodask": {"slices_per_second": 25.31}, "astra": {"slices_per_second": 0.21}}
+    joseph = {"columns": 1024, "A": {**ways, "ratio": TIMES}, "A.T": {**ways, "ratio": TIMES}}
+    (tmp_path / "joseph.json").write_text(json.dumps({"results": [joseph]}))
+    speed = {"giga_updates_per_second": 4.68}
+    kinds = ("cone A", "cone A.T", "any rays A", "any rays A.T")
+    fdk = {"size": 256, "views": 360, "threads": 2, "FDK": {"seconds": 3.2215}}
+    fdk |= dict.fromkeys(kinds, speed)
+    (tmp_path / "fdk.json").write_text(json.dumps({"results": [fdk]}))
     section = readme.speed_section(tmp_path)
+    assert "| 1024 | A.T | 25.3 | 0.21 | 2.25 x (2.00 to 2.50) |" in section
+    assert "256^3 voxels from 360 views in 3.22 s (A and A.T at 4.7 and 4.7 G" in section
     assert "| 512 | 195 | 58.6 | 78.1 | 1.95 | 2.25 x (2.00 to 2.50) |" in section
     assert "| 2048 | 19.5 | 4.88 | 9.77 | - | 2.25 x" in section
     assert "rows 25 % (4.0 times its floor), grid 75 %" in section
@@ -93,7 +103,7 @@ def test_every_figure_of_the_results_is_told(readme, tmp_path: Path) -> None:
 
 def test_what_has_no_result_is_not_measured_yet(readme, tmp_path: Path) -> None:
     section = readme.speed_section(tmp_path)
-    assert section.count("not measured yet") == 5
+    assert section.count("not measured yet") == 7
 
 
 def test_a_peer_that_was_never_run_is_not_measured_yet(readme, tmp_path: Path) -> None:

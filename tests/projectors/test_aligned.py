@@ -12,7 +12,7 @@ from tomodask.geometry import ProjectionGeometry, in_voxels, parallel, volume
 from tomodask.geometry.distortion import Distortion
 from tomodask.geometry.slices import AlignedBeam, as_aligned_beam
 from tomodask.projectors.aligned import AlignedPair
-from tomodask.projectors.choice import backend_for_slabs, choose
+from tomodask.projectors.choice import choose
 from tomodask.reconstruct import FBP
 
 SPACE = volume(shape=(20, 40, 40), size=(10, 20, 20))  # voxels of 0.5
@@ -157,16 +157,6 @@ def test_auto_resamples_and_says_what_for(
     assert "slices, which are resampled: detector rows are not" in caplog.text
     assert isinstance(choose(SPACE, views, "fourier", 1).pair, AlignedPair)
     assert A.views(np.s_[::3]).backend == "fourier"
-
-
-def test_slabs_are_projected_by_rays(rng: np.random.Generator) -> None:
-    views = jittered(rng)
-    assert backend_for_slabs(SPACE, views, "auto") == "numba_cpu"
-    assert backend_for_slabs(SPACE, views, "reference") == "reference"
-    straight = parallel(angles=4, shape=(20, 46), size=(10, 23))
-    assert backend_for_slabs(SPACE, straight, "auto") == "auto"
-    with pytest.raises(GeometryError, match="fourier can't project slabs of this"):
-        backend_for_slabs(SPACE, views, "fourier")
 
 
 def test_rays_tilted_out_of_the_slices_are_refused_with_how_far(rng: np.random.Generator) -> None:
