@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,10 +107,13 @@ def reconstruct_coupled(
     folder = volume.path.with_name(volume.path.name + WORK_SUFFIX)
     _begin_anew(folder, plan.digest)
     prepare_for(coupled.volume, coupled.views, plan.recipe.backend)
-    told = _Stages(listener)
+    algorithm = plan.recipe.reconstructor()
+    num_iterations = getattr(algorithm, "num_iterations", 0)
+    told = _Iterations(listener, num_iterations)
+    options = {"callbacks": [told.iterated]} if num_iterations else {}
     found = reconstruct_blockwise(
         LoadRows(job, plan.rows, plan.scan.geometry.det_rows),
-        plan.recipe.reconstructor(),
+        algorithm,
         coupled.volume,
         coupled.views,
         folder=folder / plan.digest,
@@ -120,11 +124,13 @@ def reconstruct_coupled(
         listener=told,
         identity={"run": plan.digest},
         load_rows=plan.sub_rows,
+        **options,
     )
+    iterated = told.end()
     tasks = [WriteTask(job, block, found.files, coupled.radius) for block in left]
     progress = run_blocks(force.client, write_block, tasks, stage="write", listener=listener)
     shutil.rmtree(folder, ignore_errors=True)
-    return {**told.stages, "write": progress}
+    return {"iterate": iterated, "write": progress}
 
 
 @dataclass(frozen=True)
@@ -187,22 +193,39 @@ class _Loading:
         return sinograms
 
 
-class _Stages:
-    """The progress of all operations, added up by kind."""
+class _Iterations:
+    """One line of progress for all operations; how many there will be is told by iterations."""
 
-    def __init__(self, listener: Listener) -> None:
-        self.stages: dict[str, Progress] = {}
-        self._listener = listener
+    def __init__(self, listener: Listener, num_iterations: int) -> None:
+        self.progress = Progress("iterate", 1)
+        self._listener, self._num_iterations = listener, num_iterations
+        self._blocks, self._iteration = 0, 0
 
-    def __call__(self, progress: Progress) -> None:
-        self._listener(progress)
-        if progress.ended is not None:
-            kind = progress.stage.split()[0]
-            total = self.stages.setdefault(kind, Progress(kind, 0, started=progress.started))
-            total.blocks += progress.blocks
-            for report in progress.reports:
-                total.add(report)
-            total.ended = total.started + (total.seconds if total.ended else 0) + progress.seconds
+    def __call__(self, operation: Progress) -> None:
+        """The listener of the operations."""
+        total = self.progress
+        total.workers = operation.workers
+        total.blocks_done = self._blocks + operation.blocks_done
+        if operation.ended is not None:
+            self._blocks += operation.blocks
+            for report in operation.reports:
+                total.bytes_written += int(report.get("bytes_written", 0))
+        a_round = total.blocks_done / max(1, self._iteration)
+        total.blocks = max(total.blocks_done + 1, round(a_round * self._num_iterations))
+        self._listener(total)
+
+    def iterated(self, iteration: int, x: Any, residual_norm: float) -> None:
+        """The callback of the algorithm."""
+        self._iteration = iteration
+        self.progress.note = (
+            f"iteration {iteration} of {self._num_iterations}, residual {residual_norm:.4g}"
+        )
+
+    def end(self) -> Progress:
+        total = self.progress
+        total.blocks, total.ended = total.blocks_done, time.monotonic()
+        self._listener(total)
+        return total
 
 
 def _check(recipe: Recipe, scan: Scan) -> None:
@@ -211,15 +234,12 @@ def _check(recipe: Recipe, scan: Scan) -> None:
     algorithm = recipe.reconstructor()
     is_cone = options.source_distance_mm is not None
     beam = "cone" if is_cone else "parallel"
-    if beam not in getattr(algorithm, "beams", ("parallel", "cone")):
+    if beam not in getattr(algorithm, "beams", ("parallel", "cone")) or name == "fbp":
+        what = "a cone beam" if is_cone else "a tilted axis, a helix or poses"
+        others = "fdk, sirt, cgls" if is_cone else "sirt, cgls"
         raise GeometryError(
-            f"{name} can't reconstruct from a {beam} beam: "
-            + ("fdk, sirt, cgls and other iterative algorithms can" if is_cone else "fbp can")
-        )
-    if name == "fbp":
-        raise GeometryError(
-            "fbp makes slices of an aligned parallel beam alone: sirt, cgls and other iterative "
-            "algorithms take a tilted axis, a helix and poses as they are"
+            f"{name} can't reconstruct from {what}: take --algorithm {others} or another that "
+            "iterates"
         )
     if recipe.center == "auto" and (is_cone or options.tilt_deg):
         raise GeometryError(

@@ -75,6 +75,8 @@ def describe(progress: Progress) -> str:
         parts.append(f"done in {_duration(seconds)}")
     else:
         parts.append("time left unknown" if eta is None else f"{_duration(eta)} left")
+    if progress.note:
+        parts.append(progress.note)
     parts.append(f"read {progress.bytes_read / seconds / 1e6:.0f} MB/s")
     parts.append(f"write {progress.bytes_written / seconds / 1e6:.0f} MB/s")
     if progress.stage == "reconstruct":

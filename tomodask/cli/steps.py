@@ -188,7 +188,7 @@ def _run(recipe: Any, json: bool, profile: bool = False) -> None:
         for name, number in progress.counts.items():
             if number:
                 console.print(f"{name.replace('_', ' ')}: {number}")
-    if "reconstruct" not in result.progress:
+    if not {"reconstruct", "write"} & set(result.progress):
         console.print(f"{result.volume} was complete already")
     console.print(
         f'{result.volume}: xarray.open_dataset("{result.volume}", engine="tomodask"), or '

@@ -40,7 +40,7 @@ Report = Mapping[str, Any]
 
 @dataclass
 class Progress:
-    """How far a run is; `told` by the reports of finished tasks."""
+    """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words."""
 
     stage: str
     blocks: int
@@ -53,6 +53,7 @@ class Progress:
     ended: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
+    note: str = ""
 
     @property
     def seconds(self) -> float:
