@@ -107,6 +107,9 @@ def test_a_path_has_a_step_for_each_number_or_vector():
     moving = td.translate((1, 0, 0), alpha=[0, 1, 2]) * td.volume(shape=4)
     np.testing.assert_array_equal(moving.pos, [(0, 0, 0), (1, 0, 0), (2, 0, 0)])
     np.testing.assert_array_equal(moving[1].pos, [(1, 0, 0)])
+    np.testing.assert_array_equal(
+        (path(3)[1:] * path(3)[1]).matrix[1], (path(3)[2] * path(3)[1]).matrix[0]
+    )
 
 
 def test_scaling_keeps_its_fixed_point_and_stretches_voxels():

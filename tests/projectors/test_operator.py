@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tomodask as td
+from tomodask.ellipsoids import aligned_ellipsoids
 from tomodask.errors import DeviceError, GeometryError, InputError
 from tomodask.geometry import (
     ProjectionGeometry,
@@ -281,6 +282,39 @@ def test_the_gradient_of_the_misfit_is_the_back_projected_residual(
     misfit.backward()
     assert tensor.grad.dtype == torch.float64  # that of x
     np.testing.assert_allclose(tensor.grad.numpy(), A.T(A(x) - y), rtol=1e-5, atol=1e-5)
+
+
+# ---- slices -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["reference", "fourier"])
+@pytest.mark.parametrize("size", [1.0, 0.25])
+def test_filtered_back_projection_takes_an_operator(backend: str, size: float) -> None:
+    torch = pytest.importorskip("torch")
+    space = volume(shape=(2, 32, 32), size=(2 * size, 32 * size, 32 * size))
+    views = parallel(angles=60, shape=(2, 40), size=(2 * size, 40 * size))
+    A = td.operator(space, views, backend)
+    ball = aligned_ellipsoids([(0, 2 * size, -3 * size)], [10 * size], [0.7])
+    y = ball.line_integrals(views, supersampling=2)
+    image = td.FBP(filter="hann")(y, A)
+    assert image[:, 14:22, 9:17].mean() == pytest.approx(0.7, rel=0.02)  # in 1/length of the world
+    tensor = td.FBP(filter="hann")(torch.from_numpy(y), A)
+    np.testing.assert_array_equal(tensor.numpy(), image)
+
+
+def test_filtered_back_projection_is_refused_where_there_are_no_slices(
+    A: Operator, y: np.ndarray
+) -> None:
+    with pytest.raises(GeometryError, match=r"FBP needs slices.*it is a cone beam: take.*SIRT"):
+        td.FBP()(y, A)
+    taller = td.operator(SPACE, parallel(angles=ANGLES, shape=(5, 8)), "reference")
+    with pytest.raises(GeometryError, match="does not project them one by one"):
+        td.FBP()(np.ones(taller.range_shape), taller)
+    masked = td.operator(SPACE, SLICES, "reference", volume_mask=np.ones(SPACE.shape))
+    with pytest.raises(InputError, match="FBP takes no masks"):
+        td.FBP()(np.ones(masked.range_shape), masked)
+    with pytest.raises(DeviceError, match="on a GPU"):
+        td.FBP()(OnGpu((3, 6, 8), dlpack=True), td.operator(SPACE, SLICES, "reference"))
 
 
 # ---- GPUs -------------------------------------------------------------------------------------

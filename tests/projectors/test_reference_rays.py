@@ -1,5 +1,7 @@
 """What the law of all backends for rays says, entry by entry; RAY_LAWS hold the rest."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,16 @@ def test_a_missing_voxel_spoils_only_the_rays_that_see_it() -> None:
     alone = np.zeros_like(x)
     alone[2, 3, 4] = 1
     np.testing.assert_array_equal(np.isnan(A.forward(x)), A.forward(alone) != 0)
+
+
+@pytest.mark.parametrize(("size", "det_shape"), [(40, (30, 40)), (60, (20, 20)), (24, (60, 60))])
+def test_the_memory_declared_is_enough(size: int, det_shape: tuple[int, int]) -> None:
+    views = in_voxels(volume(shape=size), cone_views(np.array([0.1, 1.1]), det_shape))
+    A = ReferenceRays(views)
+    for apply, shape in ((A.forward, views.shape), (A.adjoint, views.range_shape)):
+        ones = np.ones(shape, np.float32)
+        tracemalloc.start()
+        result = apply(ones)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak - result.nbytes <= A.memory_bytes(views, 1) <= 2 * peak

@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike
 
 from tomodask.errors import GeometryError
 from tomodask.geometry.transforms import rotate, translate
-from tomodask.geometry.vectors import to_angles, to_counts, to_lengths, to_scalars, to_vectors
+from tomodask.geometry.vectors import (
+    to_angles,
+    to_counts,
+    to_lengths,
+    to_positions,
+    to_scalars,
+    to_vectors,
+)
 from tomodask.geometry.views import ProjectionGeometry
 from tomodask.geometry.volumes import VolumeGeometry
 
@@ -313,16 +320,15 @@ def cone_vec(
 def volume_vec(
     *,
     shape: int | tuple[int, int, int],
-    pos: ArrayLike = (0.0, 0.0, 0.0),
+    pos: ArrayLike = 0,
     w: ArrayLike = (1.0, 0.0, 0.0),
     v: ArrayLike = (0.0, 1.0, 0.0),
     u: ArrayLike = (0.0, 0.0, 1.0),
 ) -> VolumeGeometry:
     """Any volume, from its middle and the steps between voxels along its z, y and x."""
     nz, ny, nx = to_counts(shape, 3, "volume shape")
-    middle = np.full(3, pos) if np.ndim(pos) == 0 else pos
     axes = [to_vectors(vector, name) for name, vector in (("w", w), ("v", v), ("u", u))]
-    return VolumeGeometry((nz, ny, nx), to_vectors(middle, "pos"), *axes)
+    return VolumeGeometry((nz, ny, nx), to_positions(pos, "pos"), *axes)
 
 
 def _detector(shape: Shape2D, size: Size2D | None) -> tuple[tuple[int, int], tuple[float, float]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tomodask.errors import GeometryError
-from tomodask.geometry.vectors import to_angles, to_scalars, to_vectors
+from tomodask.geometry.vectors import to_angles, to_positions, to_scalars, to_vectors
 from tomodask.geometry.views import VECTORS, ProjectionGeometry
 from tomodask.geometry.volumes import VolumeGeometry
 
@@ -176,7 +176,7 @@ def scale(scale: ArrayLike, *, pos: ArrayLike = 0, alpha: ArrayLike = 1) -> Tran
 
     scale : one factor, (z, y, x) factors, or a list of these; alpha : a number or a list of them.
     """
-    factors = _to_positions(scale, "scale")
+    factors = to_positions(scale, "scale")
     return _around(pos, (factors * to_scalars(alpha, "alpha")[:, None])[:, :, None] * np.eye(3))
 
 
@@ -193,11 +193,11 @@ def rigid(*, shifts: ArrayLike = 0, rotations: ArrayLike = 0, pos: ArrayLike = 0
     rotations : (num_angles, 3) rotation vectors: radians times the unit axis (z, y, x) of the
         turn, right-handed; for small turns the angles around z, y and x.
     """
-    turns = _to_positions(rotations, "rotations")
+    turns = to_positions(rotations, "rotations")
     angles = np.linalg.norm(turns, axis=1)
     axes = np.where(angles[:, None] > 0, turns, (1.0, 0.0, 0.0))
     turn = rotate(pos=pos, axis=axes, angles=angles)
-    return translate(_to_positions(shifts, "shifts")) * turn
+    return translate(to_positions(shifts, "shifts")) * turn
 
 
 def to_perspective(
@@ -222,7 +222,7 @@ def to_perspective(
     if missing:
         raise GeometryError(f"a perspective needs pos, w, v and u, or vol: {missing} not given")
     axes = [_unit(frame[n], n) if ignore_scale else to_vectors(frame[n], n) for n in "wvu"]  # type: ignore[arg-type]
-    origin = _to_positions(frame["pos"], "pos")  # type: ignore[arg-type]
+    origin = to_positions(frame["pos"], "pos")  # type: ignore[arg-type]
     steps = max(map(len, (origin, *axes)))
     columns = np.stack([np.broadcast_to(axis, (steps, 3)) for axis in axes], axis=2)
     return _affine(columns, origin)
@@ -283,14 +283,9 @@ def _affine(linear: np.ndarray, shifts: np.ndarray) -> Transform:
 
 def _around(pos: ArrayLike, linear: np.ndarray) -> Transform:
     """A linear map that leaves `pos` where it is."""
-    fixed = _to_positions(pos, "pos")
+    fixed = to_positions(pos, "pos")
     _common_length(len(fixed), len(linear), "pos", "the map around it")
     return _affine(linear, fixed - (linear @ fixed[:, :, None])[:, :, 0])
-
-
-def _to_positions(values: ArrayLike, name: str) -> np.ndarray:
-    """(num_steps, 3) from one number for all three axes, one vector, or a list of vectors."""
-    return to_vectors(np.full(3, values) if np.ndim(values) == 0 else values, name)
 
 
 def _unit(values: ArrayLike, name: str) -> np.ndarray:

@@ -29,6 +29,11 @@ def to_vectors(values: ArrayLike, name: str) -> np.ndarray:
     return vectors
 
 
+def to_positions(values: ArrayLike, name: str) -> np.ndarray:
+    """(num_steps, 3) from one number for all three axes, one (z, y, x), or a list of them."""
+    return to_vectors(np.full(3, values) if np.ndim(values) == 0 else values, name)
+
+
 def to_counts(shape: int | tuple[int, ...], length: int, name: str) -> tuple[int, ...]:
     """`length` whole numbers of at least 1 from one number or as many.
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from tomodask.errors import GeometryError
 from tomodask.geometry.boxes import Box
-from tomodask.geometry.vectors import common_steps, to_counts, to_lengths, to_vectors
+from tomodask.geometry.vectors import common_steps, to_counts, to_lengths, to_positions, to_vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class VolumeGeometry:
 def volume(
     *,
     shape: int | tuple[int, int, int],
-    pos: ArrayLike = (0.0, 0.0, 0.0),
+    pos: ArrayLike = 0,
     size: float | tuple[float, float, float] | None = None,
     extent: Sequence[Sequence[float]] | None = None,
 ) -> VolumeGeometry:
@@ -121,7 +121,7 @@ def volume(
     Parameters
     ----------
     shape : (nz, ny, nx) voxels, or one number for all three.
-    pos : middle of the volume, (z, y, x).
+    pos : middle of the volume, (z, y, x), or one number for all three.
     size : lengths along z, y and x; the shape itself unless given, for voxels of size 1.
     extent : ((z0, z1), (y0, y1), (x0, x1)) instead of pos and size.
 
@@ -137,4 +137,4 @@ def volume(
         return volume(shape=(nz, ny, nx), pos=(low + high) / 2, size=tuple(high - low))
     lengths = to_lengths(counts if size is None else size, 3, "volume size")
     w, v, u = np.diag(lengths / counts)
-    return VolumeGeometry((nz, ny, nx), to_vectors(pos, "pos"), w, v, u)
+    return VolumeGeometry((nz, ny, nx), to_positions(pos, "pos"), w, v, u)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,7 +65,10 @@ class Choice:
 
 
 class SlicePair:
-    """A backend for slices on the slices that the detector sees; the others see and get zeros."""
+    """A backend for slices on the slices that the detector sees; the others see and get zeros.
+
+    A : the projector of these slices; its pixels are as long as voxels are in the world.
+    """
 
     def __init__(
         self,
@@ -81,9 +84,9 @@ class SlicePair:
         self.rows = slice(start + beam.row_start, stop + beam.row_start)
         self.shape = volume.shape
         self.range_shape = (det_rows, beam.num_angles, beam.det_count)
-        self.length = np.float32(volume.voxel_size[0, 2])
         box = Box((start, 0, 0), (stop, ny, nx))
-        self.A = make_projector(box, beam.take_rows(start, stop), backend, threads)
+        sized = replace(beam.take_rows(start, stop), pixel_size_um=1000 * volume.voxel_size[0, 2])
+        self.A = make_projector(box, sized, backend, threads)
 
     def forward(self, volume: np.ndarray) -> np.ndarray:
         """(z, y, x) -> (row, angle, column)."""
@@ -94,8 +97,6 @@ class SlicePair:
         return self._placed(self.A.T(projections[self.rows]), self.slices, self.shape)
 
     def _placed(self, part: np.ndarray, where: slice, shape: tuple[int, ...]) -> np.ndarray:
-        if self.length != 1:
-            part *= self.length
         if part.shape == shape:
             return part
         whole = np.zeros(shape, np.float32)
@@ -124,7 +125,7 @@ def choose(
     try:
         way = _way(backend, views, beam)
     except (GeometryError, DeviceError) as error:
-        able = ", ".join(backends_for(volume, projections))
+        able = " or ".join(backends_for(volume, projections))
         raise type(error)(f"{error}: take {able}") from None
     if way == "slices" and isinstance(beam, ParallelBeam):
         pair = SlicePair(volume, projections, beam, backend, threads)

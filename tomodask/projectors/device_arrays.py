@@ -5,7 +5,7 @@ DLPack hands the memory over. What is on a GPU is never copied to the host behin
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,8 @@ def needs_gradient(array: Any) -> bool:
     """Whether torch follows what is done to this array."""
     if not getattr(array, "requires_grad", False):
         return False
-    torch = import_module("torch")  # its tensor is here, so it is loaded
-    return bool(torch.is_grad_enabled())
+    torch = sys.modules.get("torch")  # if this is its tensor, it is loaded
+    return torch is not None and bool(torch.is_grad_enabled())
 
 
 def like(array: Any, result: np.ndarray) -> Any:

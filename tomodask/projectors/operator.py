@@ -29,7 +29,8 @@ from tomodask.geometry import (
     in_voxels,
 )
 from tomodask.geometry.slices import as_parallel_beam
-from tomodask.projectors.choice import choose, gpu_backends
+from tomodask.projectors import Projector
+from tomodask.projectors.choice import SlicePair, choose, gpu_backends
 from tomodask.projectors.device_arrays import (
     check_out,
     check_shape,
@@ -113,6 +114,7 @@ class Operator:
         self.independent_rows = choice.by_slices and _same_rows(volume, projections)
         x = _Space("volume (z, y, x)", self.domain_shape, self.volume_mask)
         y = _Space("projections (row, angle, column)", self.range_shape, self.projection_mask)
+        self._pair = choice.pair
         self._forward = _Way(choice.pair.forward, x, y, choice.name, choice.on_gpu)
         self._adjoint = _Way(choice.pair.adjoint, y, x, choice.name, choice.on_gpu)
 
@@ -157,6 +159,32 @@ class Operator:
     def __getitem__(self, selection: Views) -> Operator:
         """`A[k::4]` is `A.views(np.s_[k::4])`."""
         return self.views(selection)
+
+    def on_slices(self, method: Callable[[np.ndarray, Projector], np.ndarray], y: Any) -> Any:
+        """method(y, projector) with the projector of slices that does this operator's work.
+
+        For methods that need more than A and A.T, such as filtered back-projection. y and the
+        result are arrays of one library on the host.
+
+        Raises
+        ------
+        GeometryError : rows are not independent.
+        InputError : there are masks, of which the projector knows nothing.
+        """
+        name = type(method).__name__
+        if not isinstance(self._pair, SlicePair) or not self.independent_rows:
+            beam = as_parallel_beam(self.domain, self.range)
+            why = beam if isinstance(beam, str) else f"{self!r} does not project them one by one"
+            raise GeometryError(
+                f"{name} needs slices of a parallel beam, each on a row of its own, {why}: take an "
+                "algorithm for any geometry, such as SIRT, or FDK for a cone beam"
+            )
+        if self.volume_mask is not None or self.projection_mask is not None:
+            raise InputError(f"{name} takes no masks: give it an operator without")
+        what = "projections (row, angle, column)"
+        if is_on_gpu(y):
+            raise refuse_gpu(what, self.backend, [])
+        return like(y, method(on_host(y, what), self._pair.A))
 
     def autograd(self, x: Any) -> Any:
         """A(x) of a torch tensor, through which gradients of any order flow back by A.T."""

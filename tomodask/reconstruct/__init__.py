@@ -15,9 +15,11 @@ from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector
 from tomodask.reconstruct.cgls import CGLS
 from tomodask.reconstruct.fbp import FBP
+from tomodask.reconstruct.fista_tv import FISTATV
 from tomodask.reconstruct.lsqr import LSQR
 from tomodask.reconstruct.mlem import MLEM
 from tomodask.reconstruct.options import History, LinearMap, Options, Problem
+from tomodask.reconstruct.pdhg_tv import PDHGTV
 from tomodask.reconstruct.sart import SART
 from tomodask.reconstruct.sirt import SIRT
 
@@ -25,8 +27,10 @@ __all__ = [
     "ALGORITHMS",
     "CGLS",
     "FBP",
+    "FISTATV",
     "LSQR",
     "MLEM",
+    "PDHGTV",
     "SART",
     "SIRT",
     "History",
@@ -57,4 +61,6 @@ ALGORITHMS: Mapping[str, type[Any]] = {
     "cgls": CGLS,
     "lsqr": LSQR,
     "mlem": MLEM,
+    "fista_tv": FISTATV,
+    "pdhg_tv": PDHGTV,
 }

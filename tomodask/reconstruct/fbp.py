@@ -13,6 +13,7 @@ import scipy.fft
 from tomodask.errors import GeometryError, InputError
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector, row_centers
+from tomodask.projectors.operator import Operator
 from tomodask.projectors.rowfilter import PadMode
 from tomodask.reconstruct.angular import gap_weights, is_full_turn
 from tomodask.reconstruct.filters import check_filter, filter_response
@@ -52,15 +53,19 @@ class FBP:
         if self.pad_mode not in ("zero", "edge"):
             raise InputError(f"pad_mode {self.pad_mode!r}: there are zero, edge")
 
-    def __call__(self, sinograms: np.ndarray, A: Projector) -> np.ndarray:
+    def __call__(self, sinograms: np.ndarray, A: Projector | Operator) -> np.ndarray:
         """Sinograms (row, angle, column) -> volume (z, y, x) float32.
 
         The volume is in 1/mm where the pixel size is known, otherwise 1/pixel.
 
         Raises
         ------
-        GeometryError : the axis lies beyond the detector's edge, so no view sees around it.
+        GeometryError : the axis lies beyond the detector's edge, so no view sees around it; or an
+            operator's views are no slices.
         """
+        if isinstance(A, Operator):
+            volume: np.ndarray = A.on_slices(self, sinograms)
+            return volume
         angles, period, radius = A.geometry.angles, np.pi, view_radius(A.geometry)
         if is_half_acquisition(A.geometry):
             period, radius = 2 * np.pi, far_radius(A.geometry)
