@@ -17,7 +17,7 @@ from tomodask.reconstruct.gradients import (
     squared_norm_bound,
 )
 from tomodask.reconstruct.options import Callback, LinearMap, Options, check_box, check_iterations
-from tomodask.reconstruct.spaces import divided, fused
+from tomodask.reconstruct.spaces import Scalar, divided, fused
 from tomodask.reconstruct.variation import Fidelity, check_variation, working_bytes
 
 # of dual steps to primal ones where A has norm 1: so many times the greatest dual of an edge
@@ -94,9 +94,11 @@ class PDHGTV:
         A, problem, dimensions = fidelity.A, fidelity.problem, self.dimensions
         by_norm = divided(1.0, fidelity.squared_norm)
         radius = self.regularisation * fidelity.gain * by_norm
-        data_step = np.clip(
+        data_step: Scalar = np.clip(
             BALANCE * divided(radius, fidelity.magnitude()), LEAST_BALANCE, GREATEST_BALANCE
         )
+        if not A.independent_rows:
+            data_step = float(data_step)  # NumPy's scalars would take tensors for arrays
         primal_step, edge_step = 0.5 / data_step, data_step / squared_norm_bound(dimensions)
         x = problem.start()
         edges = tuple(problem.xp.zeros_like(x) for _ in axes(dimensions))
@@ -104,12 +106,9 @@ class PDHGTV:
         for iteration in range(1, self.num_iterations + 1):
             residual, norm = fidelity.residual(x)
             new = fused(
-                lambda q, r: (q - data_step * r) / (1 + data_step),
-                data,
-                residual,
-                A=A,
-                out=residual,
-            )
+                lambda q, r, step: (q - step * r) / (1 + step),
+                data, residual, data_step, A=A, out=residual,
+            )  # fmt: skip
             pushed = fused(lambda n, q: 2 * n - q, new, data, A=A, out=data)
             data, back = new, fidelity.adjoint(pushed)
             del pushed, residual, new
