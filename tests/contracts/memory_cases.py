@@ -36,7 +36,7 @@ from tomodask.preprocess import (
 )
 from tomodask.projections import Projections
 from tomodask.projectors import available_backends, make_projector
-from tomodask.reconstruct import CGLS, FBP, LSQR, MLEM, SART, SIRT
+from tomodask.reconstruct import CGLS, FBP, FISTATV, LSQR, MLEM, PDHGTV, SART, SIRT
 from tomodask.runplan import BlockTask, plan_run
 from tomodask.scan import Scan
 from tomodask.stream import stream_block
@@ -57,6 +57,8 @@ ALGORITHM_EXAMPLES = {
     "cgls": CGLS(2),
     "lsqr": LSQR(2),
     "mlem": MLEM(2),
+    "fista_tv": FISTATV(num_iterations=2, num_projections=2),
+    "pdhg_tv": PDHGTV(num_iterations=2),
 }
 
 # columns, views, rows: some ten megabytes, in a second or two

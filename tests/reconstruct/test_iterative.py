@@ -7,7 +7,17 @@ import pytest
 
 from tests.reconstruct.dense import Dense, dense, projector, smooth_volume
 from tomodask.errors import DivergedError, GeometryError, InputError
-from tomodask.reconstruct import ALGORITHMS, CGLS, LSQR, MLEM, SART, SIRT, History
+from tomodask.reconstruct import (
+    ALGORITHMS,
+    CGLS,
+    FISTATV,
+    LSQR,
+    MLEM,
+    PDHGTV,
+    SART,
+    SIRT,
+    History,
+)
 
 EXAMPLES = {
     "sirt": SIRT(4, circle=False),
@@ -18,11 +28,15 @@ EXAMPLES = {
     "damped lsqr": LSQR(4, damp=2.0, circle=False),
     "mlem": MLEM(4, circle=False),
     "osem": MLEM(2, num_subsets=3, circle=False),
+    "fista": FISTATV(1e-5, 12, circle=False),
+    "pdhg": PDHGTV(1e-5, 30, circle=False),
 }
 BOXED = {
     "sirt": SIRT(4, min_constraint=0.3, max_constraint=0.8, circle=False),
     "sart": SART(2, 3, min_constraint=0.3, max_constraint=0.8, circle=False),
     "mlem": MLEM(4, max_constraint=0.8, circle=False),
+    "fista": FISTATV(1e-3, 12, min_constraint=0.3, max_constraint=0.8, circle=False),
+    "pdhg": PDHGTV(1e-3, 30, min_constraint=0.3, max_constraint=0.8, circle=False),
 }
 each = pytest.mark.parametrize("solve", EXAMPLES.values(), ids=EXAMPLES)
 

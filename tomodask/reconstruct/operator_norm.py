@@ -1,43 +1,48 @@
-"""How much A can lengthen a volume: what the step of a gradient method is bounded by."""
+"""The greatest singular value of A by power iteration, for step sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from tomodask.reconstruct.options import Problem
-from tomodask.reconstruct.spaces import Scalar, divided, domain_zeros, dot, fused
+from tomodask.reconstruct.options import LinearMap
+from tomodask.reconstruct.spaces import Scalar, divided, domain_zeros, fused, namespace, norm
+
+NUM_ITERATIONS = 10
+SAFETY = 1.02  # of tomography's operators, ten iterations miss less than 1 %
 
 
-def uniform_gain(problem: Problem) -> Scalar:
-    """|A 1| / |1|: how strongly a uniform volume is seen, in lengths times the root of views.
+def operator_norm(
+    A: LinearMap, like: Any, *, num_iterations: int = NUM_ITERATIONS, safety: float = SAFETY
+) -> Scalar:
+    """The greatest of |A x| / |x|: a float, or (rows, 1, 1) where A's rows are independent.
 
-    Of a whole field of view it is a few per cent below the largest singular value. It scales with
-    pixel size and number of views as A does, so it makes weights free of both.
+    It begins with ones, as weights of rays are not negative, and then the vector sought has no
+    negative values either; so the result is the same each time, whatever rows are beside it.
+
+    like : an array of the kind of y.
+    safety : factor of the result, which without it comes from below.
     """
-    seen = problem.row_sums()
-    count = domain_zeros(problem.A, problem.y)
-    ones = problem.masked(problem.xp.ones_like(count), problem.volume_mask)
-    return divided(dot(seen, seen, problem.A), dot(ones, ones, problem.A)) ** 0.5
+    x = namespace(like).ones_like(domain_zeros(A, like))
+    return safety * power_iteration(A, A.T, x, A, num_iterations)
 
 
-def operator_norm(problem: Problem, num_iterations: int = 12, safety: float = 1.05) -> Scalar:
-    """The largest singular value of A, from above, by the power method from a uniform volume.
-
-    A float, or (rows, 1, 1) where rows are independent. The method comes from below; `safety`
-    covers what is left of a gap after so few rounds, in which smooth volumes have long won.
-    """
-    A = problem.A
-    x = problem.masked(problem.xp.ones_like(domain_zeros(A, problem.y)), problem.volume_mask)
-    square: Any = 0.0
+def power_iteration(
+    forward: Callable[[Any], Any],
+    adjoint: Callable[[Any], Any],
+    x: Any,
+    A: LinearMap,
+    num_iterations: int = NUM_ITERATIONS,
+) -> Scalar:
+    """|A.T A x| / |A x| after some steps from x, a lower bound; 0 where x or A vanishes."""
+    found: Scalar = 0.0
     for _ in range(num_iterations):
-        length = dot(x, x, A) ** 0.5
-        x = fused(lambda x, by: x * by, x, divided(_ones(length), length), A=A)
-        y = problem.forward(x)
-        square = dot(y, y, A)
-        x = problem.adjoint(y)
-    norm: Scalar = safety * square**0.5
-    return norm
-
-
-def _ones(like: Scalar) -> Scalar:
-    return like * 0 + 1.0
+        projected = forward(x)
+        length = norm(projected, A)
+        x = adjoint(projected)
+        del projected
+        grown = norm(x, A)
+        found = divided(grown, length)
+        by = divided(1.0, grown)
+        x = fused(lambda x, by: x * by, x, by, A=A)
+    return found

@@ -41,27 +41,6 @@ CHUNK = 2**18  # floats of each array at once: temporaries stay in the cache, an
 LEAST_SHARED = 2**18  # floats: below, starting threads costs more than they save
 
 
-class AllRows:
-    """A with its rows taken together: one inner product for all of them.
-
-    For methods that couple slices whose rays do not: a scalar a row would weigh each by itself.
-    """
-
-    independent_rows = False
-
-    def __init__(self, A: Any) -> None:
-        self._A = A
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._A, name)
-
-    def __call__(self, x: Any) -> Any:
-        return self._A(x)
-
-    def views(self, selection: Any) -> AllRows:
-        return AllRows(self._A.views(selection))
-
-
 def namespace(array: Any) -> Any:
     """The functions for an array's kind, by the names of the array API standard."""
     return array_api_compat.array_namespace(array)
