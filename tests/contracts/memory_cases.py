@@ -48,7 +48,7 @@ ON_TRANSMISSIONS = {
     "paganin": Paganin(delta_beta=50, energy_kev=20, distance_mm=23.5),
     "minus_log": MinusLog(),
     "stripes": Stripes(),
-    "align": Align(roll=0.5, center_row=48),
+    "align": Align(roll_deg=0.5, center_row=48),
 }
 ALGORITHM_EXAMPLES = {
     "fbp": FBP(),

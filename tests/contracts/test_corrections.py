@@ -36,7 +36,7 @@ EXAMPLES: dict[str, Correction] = {
     "minus_log": MinusLog(),
     "stripes": Stripes(size=5),
     # moves the pixels of row 20 by less than half of one: what is missing there stays there
-    "align": Align(roll=0.5, center_row=20, center_column=12),
+    "align": Align(roll_deg=0.5, center_row=20, center_column=12),
 }
 ON_RAW_COUNTS = ("outliers", "flatfield")
 

@@ -15,7 +15,7 @@ from tomodask.reconstruct import FBP
 
 SHIFTS = (0.4, -2.0, 3.0, 1.5)
 EXAMPLES = {
-    "roll": Align(roll=3.0, center_row=24),
+    "roll": Align(roll_deg=3.0, center_row=24),
     "jitter": Align(row_shifts=SHIFTS),
     "lens": Align(distortion=(1.0, 1e-4, 2e-5), center_row=20, center_column=17),
     "all": Align(2.0, SHIFTS, (1.0, 1e-4, 2e-5), 20, 17),
@@ -88,7 +88,7 @@ def test_fbp_after_align_is_as_good_as_of_a_straight_scan(rng: np.random.Generat
         # the picture lies lower where the detector is higher
         det_pos=views.det_pos - shifts[:, None] * views.det_v,
     )
-    align = Align(roll=2.0, row_shifts=tuple(shifts), center_row=19.5)
+    align = Align(roll_deg=2.0, row_shifts=tuple(shifts), center_row=19.5)
 
     def error(scan: np.ndarray, correction: Align | None, slope: float = 0.0) -> float:
         geometry = ParallelBeam(np.arange(count) * np.pi / count, 40, 46)
@@ -110,14 +110,14 @@ def test_the_halo_grows_with_roll_shifts_and_lens() -> None:
     assert Align().halo(geometry) == 4
     assert Align(row_shifts=SHIFTS).halo(geometry) == 7
     # 200 columns either side of the middle times sin(1 degree), and 3 rows
-    assert Align(roll=1.0).halo(geometry) == 4 + 3
-    assert Align(roll=1.0, center_column=0.0).halo(geometry) == 7 + 3
+    assert Align(roll_deg=1.0).halo(geometry) == 4 + 3
+    assert Align(roll_deg=1.0, center_column=0.0).halo(geometry) == 7 + 3
 
 
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"roll": 90.0}, RecipeError, "roll 90.0: degrees from -45 to 45"),
+        ({"roll_deg": 90.0}, RecipeError, "roll_deg 90.0: degrees from -45 to 45"),
         ({"row_shifts": (0.0, np.inf)}, RecipeError, "finite numbers"),
         ({"distortion": (0.0,)}, GeometryError, "first factor near 1"),
     ],

@@ -24,9 +24,9 @@ class Align:
     Everything is undone at once, by one interpolation from 6 x 6 pixels (`projectors.resampling`).
     Beyond the detector's edge its outermost pixels go on. Horizontal jitter and an axis that leans
     in straight pictures need no interpolation: they are `column_shifts` and `center_slope` of the
-    geometry. What `roll` undoes must not be in `center_slope` too.
+    geometry. What `roll_deg` undoes must not be in `center_slope` too.
 
-    roll : degrees by which the picture is turned around (center_row, center_column): the axis moves
+    roll_deg : by which the picture is turned around (center_row, center_column): the axis moves
         by tan(roll) columns a row.
     row_shifts : detector rows that each view's picture lies too far down, one a view; none: ().
     distortion : factors k0, k1, ... of the lens around the same pixel (`geometry.Distortion`).
@@ -42,7 +42,7 @@ class Align:
     InputError : the data are raw counts, or there are other than `row_shifts` views.
     """
 
-    roll: float = 0.0
+    roll_deg: float = 0.0
     row_shifts: tuple[float, ...] = ()
     distortion: tuple[float, ...] = ()
     center_row: float = 0.0
@@ -52,8 +52,8 @@ class Align:
     in_place: ClassVar[bool] = False  # a pixel's neighbours are needed as they were
 
     def __post_init__(self) -> None:
-        if not abs(self.roll) <= 45:
-            raise RecipeError(f"roll {self.roll}: degrees from -45 to 45 are expected")
+        if not abs(self.roll_deg) <= 45:
+            raise RecipeError(f"roll_deg {self.roll_deg}: degrees from -45 to 45 are expected")
         if not np.isfinite([*self.row_shifts, self.center_row, self.center_column or 0.0]).all():
             raise RecipeError("row_shifts and the centre of align: finite numbers are expected")
         object.__setattr__(self, "row_shifts", tuple(map(float, self.row_shifts)))
@@ -119,7 +119,7 @@ class Align:
 
     def _map(self, columns: int, shift: float) -> np.ndarray:
         """(2, 3) from aligned (row, column, 1) to where the camera's picture has it."""
-        cos, sin = np.cos(np.deg2rad(self.roll)), np.sin(np.deg2rad(self.roll))
+        cos, sin = np.cos(np.deg2rad(self.roll_deg)), np.sin(np.deg2rad(self.roll_deg))
         linear = np.array([[cos, -sin], [sin, cos]])
         center = np.array([self.center_row, self._middle(columns)])
         return np.column_stack([linear, center - linear @ center + (shift, 0.0)])
