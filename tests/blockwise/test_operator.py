@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tomodask.blockwise import StoredOperator, open_workspace
+from tomodask.blockwise.arrays import Constant
 from tomodask.blockwise.passes import load
 from tomodask.blockwise.plan import Cut
 from tomodask.blockwise.scratch import Region, runs
@@ -117,8 +118,9 @@ def test_some_views_are_those_of_the_whole(tmp_path, rng):
 def test_projecting_nothing_does_nothing(tmp_path):
     with open_workspace(tmp_path / "s", "test", 2**22) as place:
         A = operator(place, GEOMETRIES["cone"])
-        assert not A(A.zeros_domain()).rows(0, 2).any()
-        assert place.counts.bytes_read == 0
+        nothing = A(A.zeros_domain())
+        assert isinstance(nothing, Constant)
+        assert not nothing.rows(0, 2).any()
 
 
 def test_a_projection_is_written_where_it_is_needed_again(tmp_path, rng):
@@ -133,13 +135,14 @@ def test_a_projection_is_written_where_it_is_needed_again(tmp_path, rng):
 
 def test_rows_of_a_parallel_beam_are_read_once(tmp_path):
     space = GEOMETRIES["parallel"]
-    with open_workspace(tmp_path / "s", "test", small_budget(space, "numba_cpu")) as place:
+    budget = small_budget(space, "numba_cpu") + 2**18
+    with open_workspace(tmp_path / "s", "test", budget) as place:
         A = operator(place, space)
         forward, adjoint = A.cuts["A"], A.cuts["A.T"]
     volume_bytes = 4 * np.prod(A.domain_shape)
     assert len(forward.kept) > 1
-    # two more rows, which interpolation needs, for each of the runs
-    assert forward.bytes_read <= volume_bytes + len(forward.kept) * 2 * volume_bytes / 28
+    # two more rows, which interpolation needs, for each run; by views all would be read each time
+    assert forward.bytes_read <= 1.5 * volume_bytes
     row_bytes = 4 * np.prod(A.range_shape) / 28
     assert adjoint.bytes_read <= (28 + len(adjoint.kept) * 2) * row_bytes
 

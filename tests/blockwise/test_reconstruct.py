@@ -7,6 +7,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
+from tomodask import reconstruct
 from tomodask.blockwise import forget, reconstruct_blockwise, scratch, workspace
 from tomodask.cluster.local import Workers, local_cluster
 from tomodask.errors import (
@@ -28,17 +29,12 @@ LAMINOGRAPHY = laminography(angles=24, shape=(44, 40), tilt=0.6)
 BUDGET = 3 * 2**18  # four blocks and more
 
 
-class GradientDescent:
+def gradient_descent(y, A):
     """Of |y - A x|^2 plus a smoothed total variation: a method with a stencil, in a few lines."""
-
-    def __repr__(self):
-        return "GradientDescent()"
-
-    def __call__(self, y, A):
-        x = spaces.domain_zeros(A, y)
-        for _ in range(4):
-            x += 3e-4 * A.T(y - A(x)) - 0.01 * spaces.stencil(pull_of_neighbours, 1, x)
-        return x
+    x = spaces.domain_zeros(A, y)
+    for _ in range(4):
+        x += 3e-4 * A.T(y - A(x)) - 0.01 * spaces.stencil(pull_of_neighbours, 1, x)
+    return x
 
 
 def pull_of_neighbours(x):
@@ -53,7 +49,13 @@ ALGORITHMS = {
     "cgls, damped": CGLS(num_iterations=4, damp=3.0),
     "lsqr": LSQR(num_iterations=4),
     "mlem": MLEM(num_iterations=4),
-    "gradient descent with a stencil": GradientDescent(),
+    "gradient descent with a stencil": gradient_descent,
+}
+# methods with stencils in space
+ALGORITHMS |= {
+    name: reconstruct.ALGORITHMS[name](num_iterations=3, dimensions=3)
+    for name in ("fista_tv", "pdhg_tv")
+    if name in reconstruct.ALGORITHMS
 }
 
 
@@ -157,7 +159,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, y, rng, nam
     _, expected = run(y, algorithm, tmp_path / "whole")
     context, kills = get_context("fork"), 0
     while True:
-        event = int(rng.integers(1, 300))
+        event = int(rng.integers(1, 80))
         child = context.Process(target=killed_at, args=(event, y, algorithm, tmp_path / "killed"))
         child.start()
         child.join()

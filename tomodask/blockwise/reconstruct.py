@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def reconstruct_blockwise(
     y : (row, angle, column) projections: an array that is cut by slices (NumPy, HDF5, Zarr), read
         in this process; or a function of (start, stop) that gives these rows, called by the workers
         and therefore picklable.
-    algorithm : one of `reconstruct.ALGORITHMS`, or any function of (y, A) written as they are.
+    algorithm : one of `reconstruct.ALGORITHMS`, or any function of (y, A) written as they are
+        (it is known by its name: give it another one, or another folder, when it changes).
     folder : for scratch arrays, on a disk that all workers see.
     budget : bytes that a task may take beside its interpreter (`Workers.budget`); the plan, and
         with it the last bits of the result, depend on it.
@@ -63,7 +65,13 @@ def reconstruct_blockwise(
     if input_id is None:
         input_id = _content_hash(y, shape)
     run_hash = hash_of(
-        VERSION, algorithm, geometry_hash(volume, projections), input_id, budget, backend, threads
+        VERSION,
+        _name_of(algorithm),
+        geometry_hash(volume, projections),
+        input_id,
+        budget,
+        backend,
+        threads,
     )
     with open_workspace(folder, run_hash, budget, client=client, listener=listener) as place:
         A = StoredOperator(place, volume, projections, backend, threads)
@@ -83,6 +91,14 @@ def stored(place: Workspace, y: Any, shape: Shape, name: str = "y") -> StoredArr
         return passes.load(place, y, shape, name, inline=False)
     _check_shape(y, shape)
     return passes.load(place, lambda start, stop: y[start:stop], shape, name, inline=True)
+
+
+def _name_of(algorithm: Callable[[Any, Any], Any]) -> str:
+    """What an algorithm is called with its parameters; of a function it is the name alone."""
+    if is_dataclass(algorithm):
+        return repr(algorithm)
+    kind = algorithm if hasattr(algorithm, "__qualname__") else type(algorithm)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _content_hash(y: Any, shape: Shape) -> str:
