@@ -45,6 +45,8 @@ from tomodask.shards import swap_in
 from tomodask.stream import in_order
 from tomodask.volumestore import Volume, write_bytes
 
+LEAST_TASK_BYTES = 2**28  # less, and starting tasks begins to show
+TASKS = 4  # so much less than volume and projections together: some dozen tasks an operation
 WORK_SUFFIX = ".work"  # of the folder beside the output that holds the scratch arrays
 
 
@@ -107,7 +109,7 @@ def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
         _rows_to_write(spec, workers.budget), workers.threads, spec,
         geometry_digest=geometry_hash(volume, views),
     )  # fmt: skip
-    return CoupledPlan(plan, volume, views, beam, backend, workers.budget)
+    return CoupledPlan(plan, volume, views, beam, backend, _task_bytes(volume, views, workers))
 
 
 def reconstruct_coupled(
@@ -289,6 +291,16 @@ def _check(recipe: Recipe, scan: Scan) -> None:
             "the centre of rotation can be found in an aligned parallel beam alone: give the "
             f"axis' column with --center (the middle is {(scan.geometry.det_count - 1) / 2:g})"
         )
+
+
+def _task_bytes(volume: VolumeGeometry, views: ProjectionGeometry, workers: Workers) -> int:
+    """Memory for a task: a part of all there is, so that many workers have something to do.
+
+    The cut of the blocks, and with it the last bits, must not depend on their number.
+    """
+    rows, columns = views.det_shape
+    everything = 4 * (math.prod(volume.shape) + rows * views.num_angles * columns)
+    return min(workers.budget, max(LEAST_TASK_BYTES, everything // TASKS))
 
 
 def _check_backend(name: str, volume: VolumeGeometry, views: ProjectionGeometry) -> None:

@@ -43,7 +43,7 @@ def seen(correction: Align) -> np.ndarray:
             row, column = correction._lens(SHAPE[2]).to_ideal(row, column)
         shift = correction.row_shifts[view] if correction.row_shifts else 0.0
         dy, dx = row - shift - correction.center_row, column - middle
-        cos, sin = np.cos(np.deg2rad(correction.roll)), np.sin(np.deg2rad(correction.roll))
+        cos, sin = np.cos(np.deg2rad(correction.roll_deg)), np.sin(np.deg2rad(correction.roll_deg))
         # the axis, dx = 0 when aligned, is seen at dx = dy tan(roll)
         found[view] = pattern(
             correction.center_row + cos * dy + sin * dx, middle + cos * dx - sin * dy
