@@ -1,8 +1,8 @@
 """Views that were held out tell which volume of a measured scan is right: there is no truth.
 
-About 60 views are reconstructed, others choose the parameters, and others again are compared with
-A of the volume: |A x - y| / |y|, nothing fitted. FBP alone may choose on the views that it is scored
-on: the strongest FBP there is.
+About 60 views are reconstructed, others choose the parameters, others again are compared with A of
+the volume: |A x - y| / |y|, nothing fitted. FBP alone chooses on the views that it is scored on:
+the strongest FBP there is.
 """
 
 from __future__ import annotations

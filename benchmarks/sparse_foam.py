@@ -87,7 +87,7 @@ class Case:
 
 
 def make_case(recipe: Recipe, columns: int, rows: int, threads: int) -> Case:
-    """Counts are drawn by Poisson's law; -log((counts + 1/2) / photons) is what `Flatfield` does."""
+    """Counts by Poisson's law, and -log((counts + 1/2) / photons), as `Flatfield` has it."""
     sample = recipe.make(columns)
     first_row = (sample.height - rows) // 2
     angles = np.arange(VIEWS) * np.pi / VIEWS

@@ -1,4 +1,4 @@
-"""svmbir's model-based reconstruction (BSD-3): weighted data and the qGGMRF prior, all rows at once.
+"""svmbir's model-based reconstruction (BSD-3): weighted data, the qGGMRF prior, all rows at once.
 
 Its noise model and its sharpness are chosen as our regularisation is; values are kept above 0, its
 only bound. The system matrix is computed once and kept in its cache, which no timed call pays for.
