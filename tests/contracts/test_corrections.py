@@ -82,7 +82,7 @@ def test_every_correction_of_the_table_has_an_example() -> None:
 @settings(deadline=None, max_examples=15)
 @given(
     ends=st.tuples(st.integers(0, DET_ROWS), st.integers(0, DET_ROWS)).filter(
-        lambda e: e[0] != e[1]
+        lambda e: abs(e[0] - e[1]) > 2  # one row alone may be the dead one
     )
 )
 def test_any_rows_come_out_alone_as_among_all(name: str, ends: tuple[int, int]) -> None:

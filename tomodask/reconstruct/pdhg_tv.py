@@ -128,5 +128,5 @@ class PDHGTV:
         return geometry.det_count
 
     def row_bytes(self, geometry: ParallelBeam) -> int:
-        """Dual of the data, residual; two fields of two, back-projection, change, temporaries."""
-        return working_bytes(geometry, 3, 9)
+        """Dual of the data, residual; two fields of two, back-projection, change."""
+        return working_bytes(geometry, 2, 7)
