@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PICTURE = "docs/speed.png"
+QUALITY_PICTURE = ROOT / "docs/quality.png"
 BEGIN, END = "<!-- speed: made by benchmarks/readme.py -->", "<!-- end of speed -->"
 UNKNOWN = "not measured yet"
 METHODS = {
@@ -31,6 +32,7 @@ def speed_section(results: Path = RESULTS) -> str:
         *_projector(_read(results, "projector")),
         *_joseph(_read(results, "joseph")),
         _fdk(_read(results, "fdk")),
+        *_quality(_read(results, "quality")),
         _end_to_end(_read(results, "end_to_end")),
         _corrections(_read(results, "corrections")),
         _memory(_read(results, "memory")),
@@ -157,6 +159,51 @@ def _fdk(report: dict[str, Any] | None) -> str:
     ]
     threads = report["results"][0]["threads"]
     return f"FDK of a cone beam by `numba_cpu`, {threads} threads: {', '.join(parts)}."
+
+
+def _quality(report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return [f"Iterative methods over FBP on few noisy views: {UNKNOWN}."]
+    result, setting = report["results"][0], report["setting"]
+    rows = [
+        f"| {one['label']} | {one['psnr_db']:.1f} ({one['over_fbp_db']:+.1f}) "
+        f"| {one['rmse']:.3f} | {one['seconds']:.2g} |"
+        for one in result["methods"].values()
+    ]
+    picture = (
+        ["![FBP, SIRT, total variation](docs/quality.png)"] if QUALITY_PICTURE.exists() else []
+    )
+    return [
+        f"Foam of {result['columns']} columns from {setting['views']} views of "
+        f"{setting['photons']:g} photons a pixel, {result['rows']} rows, {result['threads']} "
+        "threads; every method's parameters, FBP's window among them, were chosen on another foam, "
+        "and SIRT, SART and TV hold values between 0 and the solid's (`benchmarks/quality.py`):",
+        "\n".join(
+            [
+                "| method | PSNR, dB (over FBP) | RMSE, of the solid | s |",
+                "|---|---|---|---|",
+                *rows,
+            ]
+        ),
+        *picture,
+        *_held_out(report.get("held_out", {})),
+    ]
+
+
+def _held_out(scans: dict[str, Any]) -> list[str]:
+    told = [
+        f"{name} ({scan['views']} views of {scan['columns']} columns): "
+        + ", ".join(
+            f"{method} {found['error']:.4f}"
+            for method, found in scan.items()
+            if isinstance(found, dict)
+        )
+        for name, scan in scans.items()
+        if isinstance(scan, dict)
+    ]
+    if not told:
+        return []
+    return ["Measured scans, relative error on views that were held out: " + "; ".join(told) + "."]
 
 
 def _end_to_end(answer: dict[str, Any] | None) -> str:
