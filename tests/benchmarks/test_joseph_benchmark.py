@@ -29,8 +29,8 @@ def test_it_reports_the_speed_of_the_same_operator(
         assert 0 < result[name]["difference"] < 1e-4  # ASTRA takes positions in float32
         assert result[name]["tomodask"]["slices"] == 3
         assert result[name]["astra"]["slices"] == 2  # one a thread
-        speeds = [result[name][each]["slices_per_second"] for each in ("tomodask", "astra")]
-        assert result[name]["ratio"]["median"] == pytest.approx(speeds[0] / speeds[1], rel=0.9)
+        low, high = result[name]["ratio"]["quartiles"]
+        assert 0 < low <= result[name]["ratio"]["median"] <= high
 
 
 def test_another_operator_is_not_timed(benchmark_joseph: ModuleType) -> None:
