@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
+@pytest.mark.slow
 def test_the_benchmark_tells_peaks_and_budget(tmp_path):
     output = tmp_path / "memory.json"
     arguments = ["--columns", "64", "--rows", "32", "64", "--threads", "1"]

@@ -61,10 +61,8 @@ print(x.place.counts.most_files_bytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc are Linux's")
-@pytest.mark.parametrize(
-    "case",
-    [name if "cone" in name else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_a_run_takes_less_memory_than_an_array_and_is_the_same(tmp_path, rng, case):
     views, algorithm = CASES[case]
     rows = 4096
