@@ -46,6 +46,7 @@ STORAGE = {
     "pyramid",
     "ledger",
     "lease",
+    "runfolder",
     "inventory",
     "volumestore",
 }

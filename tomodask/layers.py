@@ -143,6 +143,10 @@ def _merge(into: Tree, settings: Tree, origin: str, origins: dict[str, str], at:
         path = f"{at}.{key}" if at else str(key)
         if path == "corrections" and isinstance(value, dict):
             value = _with_corrections(into.get("corrections"), value)
+        elif path == "cluster" and isinstance(value, str):
+            value = {"kind": value}
+            _merge(into, {key: value}, origin, origins, at)
+            continue
         elif path == "algorithm":
             value = _with_algorithm(into.get("algorithm"), value)
         elif isinstance(value, dict):

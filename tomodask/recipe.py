@@ -197,9 +197,32 @@ class GeometryOptions(_Section):
         return self.model_copy(update={"volume_rows": None}) != GeometryOptions()
 
 
+ClusterKind = Literal["local", "slurm", "pbs", "lsf", "sge", "oar", "htcondor", "scheduler-file"]
+
+
+def _cluster(value: object) -> object:
+    """`cluster: slurm` is short for {kind: slurm}."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
 class ClusterOptions(_Section):
     """Where it runs; never changes a byte of the result."""
 
+    kind: ClusterKind = Field(
+        "local",
+        description="local, a batch system (slurm, pbs, lsf, sge, oar, htcondor), scheduler-file",
+    )
+    jobs: int = Field(1, ge=1, description="batch jobs to keep; lost ones are submitted again")
+    gpus_per_job: int = Field(0, ge=0, description="GPUs of a batch job, one worker for each")
+    jobqueue: Tree = Field(
+        {}, description="of a job, over dask-jobqueue's own file: queue, walltime, cores, memory"
+    )
+    wait_s: float = Field(
+        600, gt=0, description="seconds to wait for the first worker before the run gives up"
+    )
+    scheduler_file: str | None = Field(
+        None, description="file that a running scheduler wrote (kind scheduler-file)"
+    )
     workers: int | None = Field(
         None, ge=1, description="worker processes; null: one for 4 cores, two at least"
     )
@@ -242,7 +265,9 @@ class Recipe(_Section):
         description="projector: auto, " + ", ".join(dict.fromkeys([*BACKENDS, *RAY_BACKENDS])),
     )
     volume: VolumeOptions = Field(VolumeOptions(), description="how the volume is stored")
-    cluster: ClusterOptions = Field(ClusterOptions(), description="where it runs")
+    cluster: Annotated[ClusterOptions, BeforeValidator(_cluster)] = Field(
+        ClusterOptions(), description="where it runs"
+    )
     overwrite: bool = Field(False, description="remove what an earlier, other run made")
 
     def correction_list(self, signal: str) -> list[Correction]:

@@ -44,6 +44,11 @@ PATHS: dict[str, str] = {
     "columns": "columns",
     "center": "center",
     "backend": "backend",
+    "cluster": "cluster.kind",
+    "jobs": "cluster.jobs",
+    "gpus_per_job": "cluster.gpus_per_job",
+    "wait": "cluster.wait_s",
+    "scheduler_file": "cluster.scheduler_file",
     "workers": "cluster.workers",
     "threads": "cluster.threads",
     "memory": "cluster.memory",
@@ -159,6 +164,25 @@ Stripes = Annotated[
 DeltaBeta = Annotated[
     float | None,
     _option("--delta-beta", panel=CORRECT, text="Paganin phase retrieval with this delta/beta."),
+]
+Cluster = Annotated[
+    str | None,
+    _option(
+        "--cluster",
+        panel=RUN,
+        text="local, slurm, pbs, lsf, sge, oar, htcondor, or scheduler-file.",
+    ),
+]
+Jobs = Annotated[int | None, _option("--jobs", panel=RUN, text="Batch jobs to keep running.")]
+GpusPerJob = Annotated[
+    int | None, _option("--gpus-per-job", panel=RUN, text="GPUs of a job, a worker for each.")
+]
+Wait = Annotated[
+    float | None,
+    _option("--wait", panel=RUN, text="Seconds to wait for the first worker.", metavar="SECONDS"),
+]
+SchedulerFile = Annotated[
+    str | None, _option("--scheduler-file", panel=RUN, text="File of a running scheduler.")
 ]
 NumWorkers = Annotated[int | None, _option("--workers", panel=RUN, text="Worker processes.")]
 Threads = Annotated[int | None, _option("--threads", panel=RUN, text="Threads of a worker.")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from distributed import Client
 
@@ -24,6 +25,12 @@ class Workforce:
     threads: int | None = None
     memory: int | None = None
     scheduler: str | None = None
+    kind: str = "local"
+    jobs: int = 1
+    gpus_per_job: int = 0
+    jobqueue: Mapping[str, Any] = field(default_factory=dict)
+    wait_s: float = 600
+    scheduler_file: str | None = None
     dashboard: bool = False
     given: Client | None = None
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
