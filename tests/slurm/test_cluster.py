@@ -67,33 +67,36 @@ def test_an_error_has_slurms_own_words(slurm):
         slurm.call("sbatch", "-p", "nowhere", "--wrap", "true")
 
 
-def test_it_starts_beside_another_in_less_than_five_seconds(slurm, tmp_path):
+@pytest.fixture
+def other_folder(tmp_path):
+    """For a second Slurm, which ends with the test."""
+    yield tmp_path / "other"
+    cluster.stop(tmp_path / "other")
+
+
+def test_it_starts_beside_another_in_less_than_five_seconds(slurm, other_folder):
     began = time.monotonic()
-    other = cluster.start(tmp_path)
-    took = time.monotonic() - began
-    try:
-        assert took < 5
-        other.call("sbatch", "-o", "/dev/null", "--wrap", "sleep 600")
-        assert slurm.jobs() == []
-        assert len(other.jobs()) == 1
-    finally:
-        cluster.stop(tmp_path)
+    other = cluster.start(other_folder)
+    assert time.monotonic() - began < 5
+    other.call("sbatch", "-o", "/dev/null", "--wrap", "sleep 600")
+    assert slurm.jobs() == []
+    assert len(other.jobs()) == 1
 
 
-def test_stopping_leaves_no_process_even_of_a_running_job(slurm, tmp_path):
+def test_stopping_leaves_no_process_even_of_a_running_job(slurm, other_folder, tmp_path):
     """By the script, as one would at a prompt."""
     script = [sys.executable, cluster.__file__]
-    folder = tmp_path / "by_hand"
-    told = subprocess.run(
-        [*script, "start", folder], capture_output=True, text=True, check=True
-    ).stdout
-    other = Slurm(folder)
-    assert told.strip() == str(other.conf)
-    other.call("sbatch", "-o", tmp_path / "told", "--wrap", "echo runs; sleep 600")
-    wait_until(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text())
-    assert "slurm_script" in {process.name() for process in cluster.processes(folder)}
-    subprocess.run([*script, "stop", folder], check=True)
-    assert list(cluster.processes(folder)) == []
+    started = subprocess.run(
+        [*script, "start", other_folder], capture_output=True, text=True, check=True
+    )
+    other = Slurm(other_folder)
+    assert started.stdout.strip() == str(other.conf)
+    told = tmp_path / "told"
+    other.call("sbatch", "-o", told, "--wrap", "echo runs; sleep 600")
+    wait_until(lambda: told.exists() and told.read_text())
+    assert "slurm_script" in {process.name() for process in cluster.processes(other_folder)}
+    subprocess.run([*script, "stop", other_folder], check=True)
+    assert list(cluster.processes(other_folder)) == []
     assert list(cluster.processes(slurm.folder)), "it stopped its neighbour too"
 
 
