@@ -94,6 +94,12 @@ class BlocksFailedError(TomodaskError, RuntimeError):
     exit_code = 3
 
 
+class CancelledRunError(TomodaskError, RuntimeError):
+    """Somebody asked the run to stop; what is done is kept."""
+
+    exit_code = 130
+
+
 class SchedulerLostError(TomodaskError, ConnectionError):
     """The scheduler that a run was given is gone; what is done is kept."""
 
