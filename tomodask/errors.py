@@ -93,6 +93,28 @@ class BlocksFailedError(TomodaskError, RuntimeError):
     exit_code = 3
 
 
+class CancelledError(TomodaskError, InterruptedError):
+    """Somebody asked the run to stop; what is done is kept."""
+
+    exit_code = 130
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class BlocksLeftError(TomodaskError, RuntimeError):
+    """Blocks are left to do; what is done is kept, and the message says how to go on.
+
+    elements : of a job array, those whose share they are, as "3/16".
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, elements: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.elements = list(elements)
+
+
 class SchedulerLostError(TomodaskError, ConnectionError):
     """The scheduler that a run was given is gone; what is done is kept."""
 

@@ -19,6 +19,7 @@ from tomodask.cluster.run import Listener, Progress, run_blocks, silent
 from tomodask.cluster.workforce import Workforce, workforce
 from tomodask.coupled import is_coupled, plan_coupled, reconstruct_coupled
 from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
+from tomodask.elements import refuse_while_elements_live
 from tomodask.errors import InputError, OutputExistsError
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import (
@@ -100,7 +101,7 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
-    with workforce(_workforce(recipe, client)) as force:
+    with workforce(workforce_of(recipe, client)) as force:
         return _ingest(recipe, force, listener)
 
 
@@ -183,15 +184,15 @@ def reconstruct(
     """
     progress: dict[str, Progress] = {}
     output = Path(required(recipe.output, "output"))
-    with custody(output) as lease, workforce(_workforce(recipe, client)) as force:
+    with custody(output) as lease, workforce(workforce_of(recipe, client)) as force:
         listener = lease.watched(listener)
-        scan, ingested = _scan_of(recipe, force, listener)
+        scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
         lease.check()
-        volume = _create_or_go_on(recipe, output, plan)
+        volume = begin_volume(recipe, output, plan)
         job = plan.job(output, volume.uuid)
         blocks = _blocks_left(plan, job, volume)
         if blocks and coupled:
@@ -213,7 +214,7 @@ def run(recipe: Recipe, *, client: Client | None = None, listener: Listener = si
     return reconstruct(recipe, client=client, listener=listener)
 
 
-def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
+def scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
     """The scan store to read: the source itself where it is Zarr, else what ingest makes of it."""
     source = required(recipe.source, "source")
     if is_zarr(source):
@@ -222,7 +223,7 @@ def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan
     return Scan.open(path), progress
 
 
-def _create_or_go_on(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
+def begin_volume(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
     """Make the volume, or find the one that this very recipe began."""
     metadata = volume_metadata(output)
     if metadata is not None and metadata.get("recipe_hash") == plan.digest:
@@ -234,6 +235,7 @@ def _create_or_go_on(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
                 f"{output} was made by another recipe or from another input ({changed}): choose "
                 "another output, or give --overwrite to replace it"
             )
+        refuse_while_elements_live(output)
         tell_what_stays(output, remove_volume(output))
     else:
         refuse_foreign(output)
@@ -247,5 +249,6 @@ def _blocks_left(plan: RunPlan, job: Job, volume: Volume) -> list[Block]:
     return plan.blocks(job.ledger.intact(volume.path))
 
 
-def _workforce(recipe: Recipe, client: Client | None) -> Workforce:
+def workforce_of(recipe: Recipe, client: Client | None = None) -> Workforce:
+    """The workers that a recipe asks for, or those of a client."""
     return Workforce(**recipe.cluster.model_dump(), given=client)
