@@ -196,12 +196,13 @@ def _refuse_if_late(ends: float | None, pace: Pace, task: BlockTask, left: int) 
     """Begin nothing that the end of the batch job would cut; the first block tells how long."""
     if ends is None:
         return
-    seconds = ends - time.time()
+    seconds = max(0.0, ends - time.time())
     expected = (pace.expected or 0.0) * task.block.write.shape[0]
     if seconds <= expected:
+        takes = f", the next takes up to {expected:.0f} s" if expected else ""
         raise BlocksLeftError(
-            f"{left} blocks are left, the next takes up to {expected:.0f} s and the batch job has "
-            f"{max(0.0, seconds):.0f} s: submit the same element again, it goes on there"
+            f"{left} blocks are left{takes} and the batch job has {seconds:.0f} s to use: submit "
+            "the same element again, it goes on there"
         )
 
 

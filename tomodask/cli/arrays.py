@@ -67,9 +67,13 @@ def finalize(recipe: RecipeFile, overrides: o.Overrides = None, json: o.Json = F
     )
 
 
-def run_share(recipe: Any, shard: str, json: bool) -> None:
+def run_share(recipe: Any, shard: str, json: bool, profile: bool = False) -> None:
     """`tomodask run --shard`."""
     from tomodask import jobarray
+    from tomodask.errors import InputError
+
+    if profile:
+        raise InputError("--profile tells of a whole run: leave it out with --shard")
 
     with LiveLine(quiet=json) as line:
         share = jobarray.run_share(recipe, shard, listener=line)
