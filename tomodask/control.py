@@ -236,8 +236,8 @@ def _advice(state: RunState) -> list[str]:
         return [f"  asked to stop by {state.cancel_requested}"]
     if state.state == "silent":
         return [
-            "  no sign for more than a minute: its machine may be gone, the network cut between, or "
-            f"its clock another. Look again, or `tomodask cancel {state.output}`"
+            "  no sign for more than a minute: its machine may be gone, the network cut, its clock "
+            f"another. Look again, or stop it: `tomodask cancel {state.output}`"
         ]
     if state.state == "failed":
         return [f"  {goes_on} and tries what failed again"]
