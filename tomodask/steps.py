@@ -13,6 +13,7 @@ from typing import Any, overload
 
 from distributed import Client
 
+from tomodask import control as _control
 from tomodask import demo as _demo
 from tomodask import describe as _describe
 from tomodask import doctor as _doctor
@@ -27,6 +28,7 @@ from tomodask.layers import Layer, assignments, recipe_file, resolve
 from tomodask.recipe import Recipe, write_commented
 
 __all__ = [
+    "cancel",
     "center",
     "demo",
     "doctor",
@@ -38,7 +40,9 @@ __all__ = [
     "prepare",
     "preview",
     "reconstruct",
+    "resume",
     "run",
+    "status",
 ]
 
 demo = _demo.demo
@@ -46,6 +50,8 @@ doctor = _doctor.doctor
 info = _describe.info
 init = write_commented
 export = export_volume
+status = _control.status
+cancel = _control.cancel
 PathLike = str | Path
 
 
@@ -143,3 +149,19 @@ def _recipe(recipe: PathLike | Recipe, overrides: tuple[str, ...]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     return resolve([recipe_file(recipe), assignments(overrides)])[0]
+
+
+def resume(
+    output: PathLike,
+    *overrides: str,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
+) -> _pipeline.Result:
+    """Run the recipe again that a run kept, to its end, with other settings of the cluster, say.
+
+    Blocks that were given up are tried again.
+    """
+    layers = assignments(overrides), Layer("call", settings)
+    recipe = _control.kept_recipe(output, *layers)
+    return _pipeline.run(recipe, client=client, listener=listener)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import arrays, look, steps
+from tomodask.cli import arrays, control, look, steps
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -42,6 +42,9 @@ COMMANDS = (
     steps.run,
     arrays.prepare,
     arrays.finalize,
+    control.status,
+    control.cancel,
+    control.resume,
 )
 
 

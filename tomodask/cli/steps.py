@@ -148,7 +148,7 @@ def reconstruct(
     """Reconstruct a scan into an OME-Zarr volume; the same command goes on after a kill."""
     flags = {k: v for k, v in locals().items() if k not in ("json", "overrides")}
     recipe, _ = o.recipe_from(flags, overrides)
-    _run(recipe, json, profile)
+    run_recipe(recipe, json, profile)
 
 
 def run(
@@ -180,10 +180,11 @@ def run(
     elif shard is not None:
         run_share(resolved, shard, json, profile)
     else:
-        _run(resolved, json, profile)
+        run_recipe(resolved, json, profile)
 
 
-def _run(recipe: Any, json: bool, profile: bool = False) -> None:
+def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
+    """Run a recipe to its end under a live line, and answer."""
     from tomodask import pipeline
 
     with LiveLine(quiet=json) as line:
