@@ -23,6 +23,7 @@ from tomodask import preview as _preview
 from tomodask import samples as _samples
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.run import Listener, silent
+from tomodask.cluster.scripts import Request, batch_script
 from tomodask.export import export_volume
 from tomodask.layers import Layer, assignments, recipe_file, resolve
 from tomodask.recipe import Recipe, write_commented
@@ -30,6 +31,7 @@ from tomodask.recipe import Recipe, write_commented
 __all__ = [
     "cancel",
     "center",
+    "cluster_script",
     "demo",
     "doctor",
     "export",
@@ -165,3 +167,13 @@ def resume(
     layers = assignments(overrides), Layer("call", settings)
     recipe = _control.kept_recipe(output, *layers)
     return _pipeline.run(recipe, client=client, listener=listener)
+
+
+def cluster_script(
+    recipe: PathLike, *overrides: str, system: str, request: Request | None = None
+) -> str:
+    """A batch script that runs a recipe inside one job, or as a job array; paths from here."""
+    resolved, _ = resolve([recipe_file(recipe), assignments(overrides)])
+    output = Path(_samples.required(resolved.output, "output"))
+    ask = request or Request()
+    return batch_script(system, Path(recipe), output, ask, overrides=overrides)
