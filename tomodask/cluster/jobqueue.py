@@ -16,7 +16,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -44,11 +44,16 @@ OURS = {
 GPU_DIRECTIVES = {"slurm": "--gres=gpu:{}", "lsf": "-gpu num={}", "htcondor": "request_gpus = {}"}
 
 
+def unheard(_: str) -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """The jobs that a run asks for.
 
     settings : of dask-jobqueue, over what its configuration files say.
+    waiting : told in words what the jobs wait for; what it raises ends the waiting.
     """
 
     kind: str
@@ -58,6 +63,7 @@ class JobOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     wait_s: float = 600
     dashboard: bool = False
+    waiting: Callable[[str], None] = unheard
 
     @property
     def system(self) -> BatchSystem:
@@ -187,7 +193,7 @@ def job_name(folder: RunFolder) -> str:
 
 @contextlib.contextmanager
 def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
-    """The jobs for the length of a `with` block; they are cancelled at its end.
+    """The jobs for the length of a `with` block: `start` submits them, its end cancels them.
 
     Raises
     ------
@@ -219,7 +225,6 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
         client = stack.enter_context(Client(cluster, set_as_default=False))
         batch = BatchCluster(options, cluster, client, refusals)
         stack.callback(batch.stop)
-        batch.start()
         yield batch
 
 
@@ -231,6 +236,7 @@ class BatchCluster:
     ) -> None:
         self.options, self.client = options, client
         self._cluster, self._refusals = cluster, refusals
+        self.said = ""  # by the queue, while there are no workers
         self._missing: set[str] = set()
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="jobs", daemon=True)
@@ -261,11 +267,17 @@ class BatchCluster:
         return "; ".join(f"{name} {states.get(name, 'is gone')}" for name in ids) or "no jobs"
 
     def _wait(self) -> None:
-        system, deadline = self.options.system, time.monotonic() + self.options.wait_s
+        system, began = self.options.system, time.monotonic()
+        told = -HEAL_SECONDS
         while not self.client.nthreads():
+            waited = time.monotonic() - began
             if self._refusals and not self.jobs():
                 raise InputError(f"{system.name} takes no job: {self._refusals[-1]}")
-            if time.monotonic() > deadline:
+            if waited - told >= HEAL_SECONDS:
+                told = waited
+                self.said = f"waiting for the first of the jobs: {self.words()}"
+            self.options.waiting(self.said)
+            if waited > self.options.wait_s:
                 raise InputError(
                     f"none of the {self.options.jobs} jobs has started a worker within "
                     f"{self.options.wait_s:g} s; {system.name} says: {self.words()}. Wait longer "
@@ -299,6 +311,7 @@ class BatchCluster:
             log.warning("jobs %s are gone, others are submitted for them", ids)
             self._cluster.sync(self._forget, lost)
             self._cluster.scale(jobs=self.options.jobs)
+        self.said = "" if present else f"{self.options.system.name} says: {self.words()}"
         if self._refusals:
             log.warning("%s took no job: %s", self.options.system.name, self._refusals[-1])
             self._refusals.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import Client
 
-from tomodask.cluster.jobqueue import BatchCluster, JobOptions, batch_cluster
+from tomodask.cluster.jobqueue import BatchCluster, JobOptions, batch_cluster, unheard
 from tomodask.cluster.local import Workers, connect, local_cluster, size_workers, workers_of
 from tomodask.cluster.standing import connect_file
 from tomodask.errors import InputError
@@ -24,6 +24,8 @@ class Workforce:
 
     workers, threads : worker processes and threads of each; None: as many as the machine has.
     memory : bytes a worker; None: a share of what is free.
+    folder : of the run, where batch jobs find their certificates and leave their logs.
+    waiting : told in words what the jobs wait for; what it raises ends the waiting.
     """
 
     workers: int | None = None
@@ -39,6 +41,7 @@ class Workforce:
     dashboard: bool = False
     given: Client | None = None
     folder: RunFolder | None = None
+    waiting: Callable[[str], None] = unheard
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
     _batch: BatchCluster | None = field(default=None, repr=False)
 
@@ -64,11 +67,16 @@ class Workforce:
         if self.kind == "local":
             return self._open.enter_context(local_cluster(self.size, self.dashboard))
         self._batch = self._open.enter_context(batch_cluster(self._jobs()))
+        self._batch.start()
         return self._batch.client
 
     def batch_jobs(self) -> list[str]:
         """Ids of the batch jobs that were submitted."""
         return [] if self._batch is None else self._batch.jobs()
+
+    def queue_words(self) -> str:
+        """What the queue says of the jobs, while there are no workers."""
+        return "" if self._batch is None else self._batch.said
 
     def close(self) -> None:
         """Stop what was started here; a client that was given stays."""
@@ -79,7 +87,7 @@ class Workforce:
             raise InputError(f"--cluster {self.kind} needs an output, beside which its files lie")
         return JobOptions(
             self.kind, self.jobs, self.folder, self.gpus_per_job, self.jobqueue,
-            self.wait_s, self.dashboard,
+            self.wait_s, self.dashboard, self.waiting,
         )  # fmt: skip
 
     def _scheduler_file(self) -> Path:
