@@ -19,8 +19,15 @@ from tomodask.blocks import chunk_rows_done
 from tomodask.cli import execute
 from tomodask.cluster.local import Workers, local_cluster
 from tomodask.control import describe
-from tomodask.errors import CancelledRunError, InputError, MissingInputError, OutputInUseError
+from tomodask.errors import (
+    CancelledRunError,
+    InputError,
+    MissingInputError,
+    OutputExistsError,
+    OutputInUseError,
+)
 from tomodask.inventory import take_inventory, volume_ledger
+from tomodask.layers import Layer, recipe_file
 from tomodask.lease import held, lease_path
 from tomodask.ledger import Entry, ledgers_of
 from tomodask.recipe import Recipe
@@ -385,23 +392,101 @@ def test_the_time_left_is_what_the_rate_says(tmp_path, monkeypatch):
 def test_a_cancelled_run_ends_with_the_same_bytes_when_it_is_resumed(
     bench, whole, client, bytes_of
 ):
-    keep_recipe(bench.folder, bench.recipe)
-    log = RunLog(bench.folder)
-    with pytest.raises(CancelledRunError), log:
-        steps.run(bench.recipe, client=client, listener=lambda p: cancel_at(3, p, bench, log))
+    with pytest.raises(CancelledRunError, match="by me"):
+        bench.run(client, until=3, then=lambda: bench.folder.request_cancel("me"))
     stopped = run_state(bench.output)
     assert stopped.state == "cancelled"
     assert 3 <= stopped.stages[-1].blocks_done < BLOCKS
+    assert not lease_path(bench.output).exists()
     result = steps.resume(bench.output, client=client)
     # a block that ran when the others were given up may have ended since
     assert result.progress["reconstruct"].blocks <= BLOCKS - stopped.stages[-1].blocks_done
     assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+    assert run_state(bench.output).state == "done"
+    assert bench.folder.cancel_requested() is None
 
 
-def cancel_at(blocks: int, progress, bench: Bench, log: RunLog) -> None:
-    if progress.stage == "reconstruct" and progress.blocks_done == blocks:
-        bench.folder.request_cancel("me")
-    log(progress)
+KILLED = """
+import os, signal, sys
+import tomodask.blocks
+from tomodask import steps
+tomodask.blocks.TARGET_BYTES = 1
+def listen(progress):
+    if progress.stage == sys.argv[2] and progress.blocks_done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
+    steps.run(sys.argv[1], listener=listen)
+"""
+
+
+def killed(bench: Bench, stage: str, blocks: int) -> None:
+    """A driver that is killed after so many blocks of a stage."""
+    keep_recipe(RunFolder(bench.output.with_name("elsewhere")), bench.recipe)
+    script = bench.output.with_name("killed.py")
+    script.write_text(KILLED)
+    recipe = bench.output.with_name("elsewhere") / "recipe.yaml"
+    command = [sys.executable, script, recipe, stage, str(blocks)]
+    # into no pipe, that workers which outlive their driver would keep open
+    with bench.output.with_name("told").open("w+") as told:
+        done = subprocess.run(command, cwd=script.parent, check=False, stdout=told, stderr=told)
+        told.seek(0)
+        assert done.returncode == -signal.SIGKILL, told.read()
+
+
+@pytest.mark.parametrize(("stage", "blocks"), [("ingest", 0), ("reconstruct", 3)])
+def test_a_killed_run_ends_with_the_same_bytes_when_it_is_resumed(
+    bench, whole, client, bytes_of, stage, blocks
+):
+    if stage == "ingest":
+        shutil.rmtree(bench.output.with_name("volume.scan.zarr"))
+    killed(bench, stage, blocks)
+    state = run_state(bench.output)
+    assert state.state == "interrupted"
+    assert state.stages[-1].blocks_done >= blocks  # workers outlive their driver for a moment
+    assert state.driver.alive is False
+    steps.resume(bench.output, client=client)
+    assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+    assert run_state(bench.output).state == "done"
+
+
+def test_a_run_is_watched_while_it_writes(bench, client):
+    """Each look finds what the ledger lists, and no block both done and running."""
+    seen = []
+
+    def look(progress) -> None:
+        state, ledger = run_state(bench.output), set()
+        if volume_metadata(bench.output):
+            ledger = set(take_inventory(bench.output).ledger.done())
+        seen.append((state.state, state.stages[-1].blocks_done, len(ledger)))
+
+    steps.run(bench.recipe, client=client, listener=look)
+    assert {state for state, _, _ in seen} == {"running"}
+    assert all(done <= listed for _, done, listed in seen)
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1][1] == BLOCKS
+
+
+def test_an_ingest_alone_is_looked_at_and_resumed(bench, client):
+    scan = bench.output.with_name("alone.zarr")
+
+    def stop(progress) -> None:
+        RunFolder.of(scan).request_cancel("me")
+
+    with pytest.raises(CancelledRunError):
+        steps.ingest(bench.source, scan, client=client, listener=stop)
+    assert run_state(scan).state == "cancelled"
+    assert [stage.name for stage in run_state(scan).stages] == ["ingest"]
+    assert steps.resume(scan, client=client) == scan
+    assert run_state(scan).state == "done"
+
+
+def test_a_recipe_that_is_refused_is_not_kept(bench, client):
+    bench.run(client)
+    kept = recipe_file(bench.folder.recipe)
+    with pytest.raises(OutputExistsError):
+        steps.run(bench.recipe.model_copy(update={"center": 20.0}), client=client)
+    assert recipe_file(bench.folder.recipe) == kept
+    assert run_state(bench.output).state == "done"
 
 
 def test_cancel_waits_until_writers_have_stopped(tmp_path):
@@ -513,8 +598,6 @@ def test_a_resumed_recipe_takes_other_settings_of_the_cluster_and_the_place_it_l
         Recipe(source="s.h5", output="was.zarr", cluster={"kind": "slurm", "jobs": 2}, center=5.0),
     )
     (tmp_path / "was.zarr.run").rename(tmp_path / "moved.zarr.run")
-    from tomodask.layers import Layer
-
     recipe = control.kept_recipe(
         tmp_path / "moved.zarr", Layer("flag", {"cluster": {"kind": "local", "workers": 3}})
     )

@@ -106,6 +106,7 @@ def ingest(
     """
     folder = RunFolder.of(scan_path(recipe))
     with RunLog(folder, listener) as told, _followed(recipe, client, folder, told) as force:
+        keep_recipe(folder, recipe)
         return _ingest(recipe, force, _with_jobs(told, force))
 
 
@@ -194,7 +195,8 @@ def reconstruct(
         RunLog(folder, listener, is_ours=lease.is_held) as told,
         _followed(recipe, client, folder, told) as force,
     ):
-        keep_recipe(folder, recipe)
+        if volume_metadata(output) is None:  # else it is another recipe's, perhaps, and refused
+            keep_recipe(folder, recipe)
         listener = lease.watched(_with_jobs(told, force))
         scan, ingested = _scan_of(recipe, force, listener)
         if ingested is not None:
@@ -203,6 +205,7 @@ def reconstruct(
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
         lease.check()
         volume = _create_or_go_on(recipe, output, plan)
+        keep_recipe(folder, recipe)
         job = plan.job(output, volume.uuid)
         blocks = _blocks_left(plan, job, volume)
         if blocks and coupled:
