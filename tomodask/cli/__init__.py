@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import control, look, steps
+from tomodask.cli import arrays, control, look, steps
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -40,6 +40,8 @@ COMMANDS = (
     look.doctor,
     look.init,
     steps.run,
+    arrays.prepare,
+    arrays.finalize,
     control.status,
     control.cancel,
     control.resume,
