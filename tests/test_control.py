@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tomodask.blocks import chunk_rows_done
 from tomodask.cli import execute
 from tomodask.cluster.local import Workers, local_cluster
 from tomodask.control import describe
+from tomodask.elements import parse_element
 from tomodask.errors import (
     CancelledRunError,
     InputError,
@@ -193,7 +195,6 @@ def elsewhere(monkeypatch) -> None:
     """From now on we look from another machine."""
     monkeypatch.setattr(runstate, "this_machine", lambda: "another boot")
     monkeypatch.setattr("tomodask.lease.this_machine", lambda: "another boot")
-    monkeypatch.setattr(runstate.socket, "gethostname", lambda: "another host")
 
 
 def test_a_driver_that_lives_is_running_and_what_it_does_is_listed(tmp_path):
@@ -268,21 +269,45 @@ def test_a_run_that_has_ended_says_how(tmp_path, ended):
     assert not state.goes_on
 
 
-def test_elements_of_an_array_are_judged_one_by_one(tmp_path):
+def at_work(output: Path, element: str) -> AbstractContextManager:
+    """The lease of an element, and a status."""
+    place = parse_element(element).place(output)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    told(RunFolder.of(output), writer=place.name)
+    return held(place)
+
+
+def test_elements_of_an_array_are_judged_one_by_one(tmp_path, monkeypatch):
     output = tmp_path / "volume.zarr"
     partly_done(output, 2)
-    folder, now = RunFolder.of(output), time.time()
-    told(folder, writer="shard-0001-of-0004", state="done")
-    told(folder, writer="shard-0002-of-0004", host="elsewhere")
-    told(folder, writer="shard-0003-of-0004", host="elsewhere", updated=now - 100)
-    told(folder, writer="shard-0004-of-0004", pid=2**22 + 1, updated=now - 20)
-    state = run_state(output)
+    folder, old = RunFolder.of(output), time.time() - 100
+    with at_work(output, "2/5"), at_work(output, "3/5"):
+        told(folder, writer="shard-0001-of-0005", state="done")
+        told(folder, writer="shard-0003-of-0005", updated=old)
+        told(folder, writer="shard-0004-of-0005", updated=time.time() - 20)  # no lease: it is dead
+        os.utime(lease_path(parse_element("3/5").place(output)), (old, old))
+        elsewhere(monkeypatch)
+        state = run_state(output)
     assert state.driver is None
     assert [element.state for element in state.elements] == [
         "done", "running", "silent", "interrupted",
     ]  # fmt: skip
     assert state.state == "running"
-    assert len([line for line in describe(state).splitlines() if "-of-0004" in line]) == 4
+    words = describe(state)
+    assert len([line for line in words.splitlines() if "-of-0005" in line]) == 4
+    assert "1 element has not begun" in words
+
+
+def test_of_several_arrays_the_last_one_counts(tmp_path):
+    output = tmp_path / "volume.zarr"
+    partly_done(output, BLOCKS)
+    folder, now = RunFolder.of(output), time.time()
+    told(folder, writer="shard-0002-of-0009", state="failed", started=now - 100)
+    told(folder, writer="shard-0001-of-0002", state="done", started=now - 50)
+    told(folder, writer="shard-0002-of-0002", state="done", started=now - 50)
+    state = run_state(output)
+    assert (state.state, state.waiting) == ("interrupted", 0)
+    assert "tomodask finalize" in describe(state)
 
 
 def test_what_was_told_before_the_driver_began_is_past(tmp_path):
@@ -329,7 +354,7 @@ def test_the_answer_in_json_has_the_keys_that_are_documented(tmp_path, capsys):
     assert answer["jobs"] == ["17"]
     assert set(answer) == {
         "output", "state", "stages", "running", "failed", "rate", "eta_s", "driver", "elements",
-        "cancel_requested", "jobs", "message",
+        "elements_not_begun", "cancel_requested", "jobs", "message",
     }  # fmt: skip
 
 
@@ -337,12 +362,13 @@ def test_watching_ends_with_the_run(tmp_path, capsys, monkeypatch):
     output = tmp_path / "volume.zarr"
     partly_done(output, 2)
     folder = RunFolder.of(output)
-    told(folder, writer="shard-0001-of-0001", host="elsewhere")
     monkeypatch.setattr("tomodask.cli.control.WATCH_SECONDS", 0.05)
-    end = threading.Timer(0.5, told, [folder], {"writer": "shard-0001-of-0001", "state": "failed"})
-    end.start()
-    assert execute(["status", str(output), "--watch"]) == 3
-    end.join()
+    with at_work(output, "1/1"):
+        ended = {"writer": "shard-0001-of-0001", "state": "failed"}
+        end = threading.Timer(0.5, told, [folder], ended)
+        end.start()
+        assert execute(["status", str(output), "--watch"]) == 3
+        end.join()
     words = capsys.readouterr().out
     assert words.index("volume.zarr: running") < words.index("volume.zarr: failed")
 
@@ -538,7 +564,7 @@ def test_jobs_that_a_dead_driver_left_are_named_with_what_removes_them(
     partly_done(output, 2)
     folder = RunFolder.of(output)
     keep_recipe(folder, Recipe(source="s.h5", output=str(output), cluster={"kind": kind}))
-    told(folder, pid=2**22 + 1, jobs=["17", "18"], updated=time.time() - 20)
+    told(folder, jobs=["17", "18"], updated=time.time() - 20)
     assert execute(["cancel", str(output)]) == 0
     words = capsys.readouterr().out
     assert command in words
@@ -581,9 +607,11 @@ def test_an_array_that_goes_on_is_not_resumed(tmp_path):
     partly_done(output, 2)
     folder = RunFolder.of(output)
     keep_recipe(folder, Recipe(source="s.h5", output=str(output)))
-    told(folder, writer="shard-0001-of-0002", host="elsewhere")
-    with pytest.raises(OutputInUseError, match=r"shard-0001-of-0002 \(process \d+ on elsewhere\)"):
+    busy = r"shard-0001-of-0002 \(process \d+ on "
+    with at_work(output, "1/2"), pytest.raises(OutputInUseError, match=busy):
         control.kept_recipe(output)
+    told(folder, writer="shard-0001-of-0002", state="failed")
+    assert control.kept_recipe(output).output == str(output)
 
 
 def test_a_run_that_goes_on_is_not_resumed(bench, client):
