@@ -185,13 +185,16 @@ def resume(
     client: Client | None = None,
     listener: Listener = silent,
     **settings: Any,
-) -> _pipeline.Result:
+) -> _pipeline.Result | Path:
     """Run the recipe again that a run kept, to its end, with other settings of the cluster, say.
 
-    Blocks that were given up are tried again.
+    Blocks that were given up are tried again. Returns the path of a scan store where the run only
+    copied.
     """
     layers = assignments(overrides), Layer("call", settings)
     recipe = _control.kept_recipe(output, *layers)
+    if recipe.output is None:
+        return _pipeline.ingest(recipe, client=client, listener=listener)[0]
     return _pipeline.run(recipe, client=client, listener=listener)
 
 
