@@ -22,6 +22,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from tomodask.cluster.connection import require_scheduler, scheduler_needed
 from tomodask.cluster.membership import Members
+from tomodask.cluster.reports import Report, Reports
 from tomodask.cluster.walltime import Pace, seconds_left
 from tomodask.errors import (
     BlocksFailedError,
@@ -48,9 +49,6 @@ class Task(Protocol):
     def id(self) -> str: ...
 
 
-Report = Mapping[str, Any]
-
-
 @dataclass
 class Progress:
     """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words.
@@ -69,7 +67,7 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    reports: list[Report] = field(default_factory=list)
+    reports: Reports = field(default_factory=Reports)
     running: dict[str, tuple[str, float]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
