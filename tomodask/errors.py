@@ -100,6 +100,19 @@ class CancelledRunError(TomodaskError, RuntimeError):
     exit_code = 130
 
 
+class BlocksLeftError(TomodaskError, RuntimeError):
+    """Blocks are left to do; what is done is kept, and the message says how to go on.
+
+    elements : of a job array, those whose share they are, as "3/16".
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, elements: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.elements = list(elements)
+
+
 class SchedulerLostError(TomodaskError, ConnectionError):
     """The scheduler that a run was given is gone; what is done is kept."""
 

@@ -21,6 +21,7 @@ from tomodask.cluster.run import Listener, Progress, run_blocks, silent
 from tomodask.cluster.workforce import Workforce, workforce
 from tomodask.coupled import is_coupled, plan_coupled, reconstruct_coupled
 from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
+from tomodask.elements import refuse_while_elements_live
 from tomodask.errors import InputError, OutputExistsError
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import (
@@ -105,8 +106,8 @@ def ingest(
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
     folder = RunFolder.of(scan_path(recipe))
-    with RunLog(folder, listener) as told, _followed(recipe, client, folder, told) as force:
-        return _ingest(recipe, force, _with_jobs(told, force))
+    with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
+        return _ingest(recipe, force, with_jobs(told, force))
 
 
 def scan_path(recipe: Recipe) -> Path:
@@ -192,17 +193,17 @@ def reconstruct(
     with (
         custody(output) as lease,
         RunLog(folder, listener, is_ours=lease.is_held) as told,
-        _followed(recipe, client, folder, told) as force,
+        followed(recipe, client, folder, told) as force,
     ):
         keep_recipe(folder, recipe)
-        listener = lease.watched(_with_jobs(told, force))
-        scan, ingested = _scan_of(recipe, force, listener)
+        listener = lease.watched(with_jobs(told, force))
+        scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
         lease.check()
-        volume = _create_or_go_on(recipe, output, plan)
+        volume = begin_volume(recipe, output, plan)
         job = plan.job(output, volume.uuid)
         blocks = _blocks_left(plan, job, volume)
         if blocks and coupled:
@@ -224,7 +225,7 @@ def run(recipe: Recipe, *, client: Client | None = None, listener: Listener = si
     return reconstruct(recipe, client=client, listener=listener)
 
 
-def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
+def scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
     """The scan store to read: the source itself where it is Zarr, else what ingest makes of it."""
     source = required(recipe.source, "source")
     if is_zarr(source):
@@ -233,7 +234,7 @@ def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan
     return Scan.open(path), progress
 
 
-def _create_or_go_on(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
+def begin_volume(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
     """Make the volume, or find the one that this very recipe began."""
     metadata = volume_metadata(output)
     if metadata is not None and metadata.get("recipe_hash") == plan.digest:
@@ -245,6 +246,7 @@ def _create_or_go_on(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
                 f"{output} was made by another recipe or from another input ({changed}): choose "
                 "another output, or give --overwrite to replace it"
             )
+        refuse_while_elements_live(output)
         tell_what_stays(output, remove_volume(output))
     else:
         refuse_foreign(output)
@@ -259,7 +261,7 @@ def _blocks_left(plan: RunPlan, job: Job, volume: Volume) -> list[Block]:
 
 
 @contextmanager
-def _followed(
+def followed(
     recipe: Recipe, client: Client | None, folder: RunFolder, told: RunLog
 ) -> Iterator[Workforce]:
     """The workers of a run; its folder tells which batch jobs they are, and while they wait."""
@@ -274,7 +276,7 @@ def _followed(
         yield force
 
 
-def _with_jobs(told: RunLog, force: Workforce) -> Listener:
+def with_jobs(told: RunLog, force: Workforce) -> Listener:
     """A listener that adds what is known of the batch jobs."""
 
     def listener(progress: Progress) -> None:

@@ -9,33 +9,42 @@ Settings are those of a recipe (`tomodask init` lists them); they are checked as
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from distributed import Client
 
+from tomodask import control as _control
 from tomodask import demo as _demo
 from tomodask import describe as _describe
 from tomodask import doctor as _doctor
+from tomodask import jobarray as _jobarray
 from tomodask import pipeline as _pipeline
 from tomodask import preview as _preview
 from tomodask import samples as _samples
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.run import Listener, silent
+from tomodask.cluster.scripts import Request, batch_script
 from tomodask.export import export_volume
 from tomodask.layers import Layer, assignments, recipe_file, resolve
 from tomodask.recipe import Recipe, write_commented
 
 __all__ = [
+    "cancel",
     "center",
+    "cluster_script",
     "demo",
     "doctor",
     "export",
+    "finalize",
     "info",
     "ingest",
     "init",
+    "prepare",
     "preview",
     "reconstruct",
+    "resume",
     "run",
+    "status",
 ]
 
 demo = _demo.demo
@@ -43,6 +52,8 @@ doctor = _doctor.doctor
 info = _describe.info
 init = write_commented
 export = export_volume
+status = _control.status
+cancel = _control.cancel
 PathLike = str | Path
 
 
@@ -90,13 +101,79 @@ def reconstruct(
     return _pipeline.reconstruct(recipe, client=client, listener=listener)
 
 
+def prepare(
+    recipe: PathLike | Recipe, *overrides: str, listener: Listener = silent
+) -> _jobarray.Prepared:
+    """What a job array needs once: the scan store, the centre and an empty volume."""
+    return _jobarray.prepare(_recipe(recipe, overrides), listener=listener)
+
+
+def finalize(recipe: PathLike | Recipe, *overrides: str) -> _jobarray.Prepared:
+    """Say that the volume is complete, once every element of a job array has done its share."""
+    return _jobarray.finalize(_recipe(recipe, overrides))
+
+
+@overload
+def run(
+    recipe: PathLike | Recipe,
+    *overrides: str,
+    client: Client | None = ...,
+    listener: Listener = ...,
+    shard: None = ...,
+) -> _pipeline.Result: ...
+
+
+@overload
+def run(
+    recipe: PathLike | Recipe, *overrides: str, listener: Listener = ..., shard: str
+) -> _jobarray.Share: ...
+
+
 def run(
     recipe: PathLike | Recipe,
     *overrides: str,
     client: Client | None = None,
     listener: Listener = silent,
+    shard: str | None = None,
+) -> _pipeline.Result | _jobarray.Share:
+    """All steps of a recipe, a YAML file or a `Recipe`; overrides are "key=value" texts.
+
+    shard : "3/16" for the third of 16 elements of a job array, after `prepare`: its share of the
+        volume alone, in this process.
+    """
+    resolved = _recipe(recipe, overrides)
+    if shard is not None:
+        return _jobarray.run_share(resolved, shard, listener=listener)
+    return _pipeline.run(resolved, client=client, listener=listener)
+
+
+def _recipe(recipe: PathLike | Recipe, overrides: tuple[str, ...]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return resolve([recipe_file(recipe), assignments(overrides)])[0]
+
+
+def resume(
+    output: PathLike,
+    *overrides: str,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
 ) -> _pipeline.Result:
-    """All steps of a recipe, a YAML file or a `Recipe`; overrides are "key=value" texts."""
-    if not isinstance(recipe, Recipe):
-        recipe, _ = resolve([recipe_file(recipe), assignments(overrides)])
+    """Run the recipe again that a run kept, to its end, with other settings of the cluster, say.
+
+    Blocks that were given up are tried again.
+    """
+    layers = assignments(overrides), Layer("call", settings)
+    recipe = _control.kept_recipe(output, *layers)
     return _pipeline.run(recipe, client=client, listener=listener)
+
+
+def cluster_script(
+    recipe: PathLike, *overrides: str, system: str, request: Request | None = None
+) -> str:
+    """A batch script that runs a recipe inside one job, or as a job array; paths from here."""
+    resolved, _ = resolve([recipe_file(recipe), assignments(overrides)])
+    output = Path(_samples.required(resolved.output, "output"))
+    ask = request or Request()
+    return batch_script(system, Path(recipe), output, ask, overrides=overrides)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import look, steps
+from tomodask.cli import arrays, clusters, control, look, steps
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-COMMANDS = (
+COMMANDS: tuple[Callable[..., None], ...] = (
     look.demo,
     steps.ingest,
     look.info,
@@ -40,7 +40,15 @@ COMMANDS = (
     look.doctor,
     look.init,
     steps.run,
+    arrays.prepare,
+    arrays.finalize,
+    control.status,
+    control.cancel,
+    control.resume,
 )
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "cluster": (clusters.script,)
+}  # `tomodask cluster script`
 
 
 def _errors() -> Console:
@@ -67,6 +75,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 for _command in COMMANDS:
     app.command()(_guarded(_command))
+for _name, _commands in GROUPS.items():
+    _group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    for _command in _commands:
+        _group.command()(_guarded(_command))
+    app.add_typer(_group, name=_name, help=(clusters.__doc__ or "").partition("\n")[0])
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 
 from tomodask.cli import options as o
+from tomodask.cli.arrays import run_share
 from tomodask.cli.progress import LiveLine
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -147,7 +148,7 @@ def reconstruct(
     """Reconstruct a scan into an OME-Zarr volume; the same command goes on after a kill."""
     flags = {k: v for k, v in locals().items() if k not in ("json", "overrides")}
     recipe, _ = o.recipe_from(flags, overrides)
-    _run(recipe, json, profile)
+    run_recipe(recipe, json, profile)
 
 
 def run(
@@ -156,6 +157,7 @@ def run(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every setting and where it came from; stop.")
     ] = False,
+    shard: o.Shard = None,
     cluster: o.Cluster = None,
     jobs: o.Jobs = None,
     gpus_per_job: o.GpusPerJob = None,
@@ -175,11 +177,14 @@ def run(
     resolved, origins = o.recipe_from(flags, overrides, recipe)
     if explain:
         _explain(resolved, origins, json)
+    elif shard is not None:
+        run_share(resolved, shard, json, profile)
     else:
-        _run(resolved, json, profile)
+        run_recipe(resolved, json, profile)
 
 
-def _run(recipe: Any, json: bool, profile: bool = False) -> None:
+def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
+    """Run a recipe to its end under a live line, and answer."""
     from tomodask import pipeline
 
     with LiveLine(quiet=json) as line:
