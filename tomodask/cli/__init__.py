@@ -41,9 +41,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     look.init,
     steps.run,
 )
-GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "cluster": (clusters.script,)
-}  # `tomodask cluster script`
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {  # `tomodask cluster script`
+    "cluster": (clusters.script, clusters.start, clusters.join),
+}
 
 
 def _errors() -> Console:
