@@ -26,6 +26,7 @@ BASE = {
     "tomodask",
     "arrays",
     "threads",
+    "garbage",
     "errors",
     "geometry",
     "projections",

@@ -108,6 +108,7 @@ def ingest(
     """
     folder = RunFolder.of(scan_path(recipe))
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
+        keep_recipe(folder, recipe)
         return _ingest(recipe, force, with_jobs(told, force))
 
 
@@ -186,7 +187,8 @@ def reconstruct(
         RunLog(folder, listener, is_ours=lease.is_held) as told,
         followed(recipe, client, folder, told) as force,
     ):
-        keep_recipe(folder, recipe)
+        if volume_metadata(output) is None:  # else it is another recipe's, perhaps, and refused
+            keep_recipe(folder, recipe)
         listener = lease.watched(with_jobs(told, force))
         scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
@@ -196,6 +198,7 @@ def reconstruct(
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size, center)
         lease.check()
         volume = begin_volume(recipe, output, plan)
+        keep_recipe(folder, recipe)
         job = plan.job(output, volume.uuid)
         blocks = _blocks_left(plan, job, volume)
         if blocks and coupled:
