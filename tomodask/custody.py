@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tomodask.elements import live_elements
 from tomodask.errors import (
     DiskFullError,
     InputError,
@@ -33,14 +34,26 @@ def custody(store: Path) -> Iterator[Lease]:
     OutputInUseError : another driver has it.
     DiskFullError : whatever raised for want of space within the `with` block.
     """
+    with told_if_full(store), held(store) as lease:
+        _remove_leftovers(store)
+        try:
+            yield lease
+        finally:
+            if lease.is_held():
+                _remove_leftovers(store)
+
+
+def _remove_leftovers(store: Path) -> None:
+    """What an element of a job array is writing looks the same: none while one is at work."""
+    if not live_elements(store):
+        remove_partials(store)
+
+
+@contextlib.contextmanager
+def told_if_full(store: Path) -> Iterator[None]:
+    """Whatever raises for want of space within the `with` block becomes a DiskFullError."""
     try:
-        with held(store) as lease:
-            remove_partials(store)
-            try:
-                yield lease
-            finally:
-                if lease.is_held():
-                    remove_partials(store)
+        yield
     except OSError as error:
         if isinstance(error, TomodaskError) or not is_disk_full(error):
             raise

@@ -4,8 +4,9 @@ A message names what was wrong with its values, what was expected and what to do
 prints it alone, without a traceback, and leaves with `exit_code`.
 """
 
+import difflib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class TomodaskError(Exception):
@@ -101,10 +102,33 @@ class BlocksFailedError(TomodaskError, RuntimeError):
     exit_code = 3
 
 
+class CancelledRunError(TomodaskError, RuntimeError):
+    """Somebody asked the run to stop; what is done is kept."""
+
+    exit_code = 130
+
+
+class BlocksLeftError(TomodaskError, RuntimeError):
+    """Blocks are left to do; what is done is kept, and the message says how to go on.
+
+    elements : of a job array, those whose share they are, as "3/16".
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, elements: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.elements = list(elements)
+
+
 class SchedulerLostError(TomodaskError, ConnectionError):
     """The scheduler that a run was given is gone; what is done is kept."""
 
     exit_code = 3
+
+
+class VersionMismatchError(InputError):
+    """A worker runs other versions than the driver."""
 
 
 class DiskFullError(TomodaskError, OSError):
@@ -120,3 +144,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def is_disk_full(error: BaseException) -> bool:
     """Whether space ran out, which repeating does not mend."""
     return isinstance(error, OSError) and error.errno in FULL
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean ...?' for a misspelt name, or the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"

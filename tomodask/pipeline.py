@@ -7,6 +7,8 @@ prepares one (open, find the centre, cut into blocks), everything after it count
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tomodask.cluster.run import Listener, Progress, run_blocks, silent
 from tomodask.cluster.workforce import Workforce, workforce
 from tomodask.coupled import is_coupled, plan_coupled, reconstruct_coupled
 from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
+from tomodask.elements import refuse_while_elements_live
 from tomodask.errors import OutputExistsError
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import (
@@ -39,6 +42,8 @@ from tomodask.preprocess import apply_corrections
 from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe
+from tomodask.runfolder import RunFolder
+from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import BlockTask, Job, RunPlan, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
@@ -101,8 +106,9 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
-    with workforce(_workforce(recipe, client)) as force:
-        return _ingest(recipe, force, listener)
+    folder = RunFolder.of(scan_path(recipe))
+    with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
+        return _ingest(recipe, force, with_jobs(told, force))
 
 
 def _ingest(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Path, Progress | None]:
@@ -174,15 +180,21 @@ def reconstruct(
     """
     progress: dict[str, Progress] = {}
     output = Path(required(recipe.output, "output"))
-    with custody(output) as lease, workforce(_workforce(recipe, client)) as force:
-        listener = lease.watched(listener)
-        scan, ingested = _scan_of(recipe, force, listener)
+    folder = RunFolder.of(output)
+    with (
+        custody(output) as lease,
+        RunLog(folder, listener, is_ours=lease.is_held) as told,
+        followed(recipe, client, folder, told) as force,
+    ):
+        keep_recipe(folder, recipe)
+        listener = lease.watched(with_jobs(told, force))
+        scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
         lease.check()
-        volume = _create_or_go_on(recipe, output, plan)
+        volume = begin_volume(recipe, output, plan)
         job = plan.job(output, volume.uuid)
         blocks = _blocks_left(plan, job, volume)
         if blocks and coupled:
@@ -204,7 +216,7 @@ def run(recipe: Recipe, *, client: Client | None = None, listener: Listener = si
     return reconstruct(recipe, client=client, listener=listener)
 
 
-def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
+def scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan, Progress | None]:
     """The scan store to read: the source itself where it is Zarr, else what ingest makes of it."""
     source = required(recipe.source, "source")
     if is_zarr(source):
@@ -213,7 +225,7 @@ def _scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan
     return Scan.open(path), progress
 
 
-def _create_or_go_on(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
+def begin_volume(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
     """Make the volume, or find the one that this very recipe began."""
     metadata = volume_metadata(output)
     if metadata is not None and metadata.get("recipe_hash") == plan.digest:
@@ -225,6 +237,7 @@ def _create_or_go_on(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
                 f"{output} was made by another recipe or from another input ({changed}): choose "
                 "another output, or give --overwrite to replace it"
             )
+        refuse_while_elements_live(output)
         tell_what_stays(output, remove_volume(output))
     else:
         refuse_foreign(output)
@@ -238,5 +251,29 @@ def _blocks_left(plan: RunPlan, job: Job, volume: Volume) -> list[Block]:
     return plan.blocks(job.ledger.intact(volume.path))
 
 
-def _workforce(recipe: Recipe, client: Client | None) -> Workforce:
-    return Workforce(**recipe.cluster.model_dump(), given=client)
+@contextmanager
+def followed(
+    recipe: Recipe, client: Client | None, folder: RunFolder, told: RunLog
+) -> Iterator[Workforce]:
+    """The workers of a run; its folder tells which batch jobs they are, and while they wait."""
+
+    def waiting(words: str) -> None:
+        told.tell(jobs=force.batch_jobs(), message=words)
+        told.check_cancelled()
+
+    options = recipe.cluster.model_dump()
+    force = Workforce(**options, given=client, folder=folder, waiting=waiting)
+    with workforce(force):
+        yield force
+
+
+def with_jobs(told: RunLog, force: Workforce) -> Listener:
+    """A listener that adds what is known of the batch jobs."""
+
+    def listener(progress: Progress) -> None:
+        told.tell(jobs=force.batch_jobs())
+        if not progress.workers:
+            progress.note = force.queue_words()
+        told(progress)
+
+    return listener

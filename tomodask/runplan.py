@@ -171,8 +171,11 @@ class RunPlan:
         )
 
 
-def plan_run(recipe: Recipe, scan: Scan, workers: Workers) -> RunPlan:
-    """Find the centre and the size of a block; refuse what can't be."""
+def plan_run(recipe: Recipe, scan: Scan, workers: Workers, center: float | None = None) -> RunPlan:
+    """Find the centre and the size of a block; refuse what can't be.
+
+    center : the axis' column where it was found before; the search is left out.
+    """
     rows, columns = slice_range(recipe, scan.geometry), column_range(recipe, scan.geometry)
     corrections = corrections_for(scan, recipe)
     spec = volume_spec(recipe, scan, rows, columns)
@@ -186,7 +189,7 @@ def plan_run(recipe: Recipe, scan: Scan, workers: Workers) -> RunPlan:
     )
     scan.check_layout(sub_rows, need.halo)
     block_rows = rows_per_block(sub_rows, spec.shape[0], workers.count, slice_bytes)
-    column, estimate = resolve_center(scan, recipe)
+    column, estimate = resolve_center(scan, recipe) if center is None else (center, None)
     return RunPlan(
         recipe, scan, rows, columns, column, estimate, corrections, need.halo, sub_rows,
         block_rows, workers.threads, spec,

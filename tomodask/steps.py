@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from distributed import Client
 
 from tomodask import demo as _demo
 from tomodask import describe as _describe
 from tomodask import doctor as _doctor
+from tomodask import jobarray as _jobarray
 from tomodask import pipeline as _pipeline
 from tomodask import planning as _planning
 from tomodask import preview as _preview
@@ -33,10 +34,12 @@ __all__ = [
     "demo",
     "doctor",
     "export",
+    "finalize",
     "info",
     "ingest",
     "init",
     "plan",
+    "prepare",
     "preview",
     "reconstruct",
     "run",
@@ -111,10 +114,38 @@ def plan(
         this output before, if anything was.
     measure : how fast it is is measured here, in some 20 seconds.
     """
-    if not isinstance(recipe, Recipe):
-        recipe, _ = resolve([recipe_file(recipe), assignments(overrides)])
     stated, file = ({}, hardware) if not isinstance(hardware, Mapping) else (hardware, None)
-    return _planning.plan(recipe, stated, file, measure=measure, scan=scan, dtype=dtype)[0]
+    return _planning.plan(
+        _recipe(recipe, overrides), stated, file, measure=measure, scan=scan, dtype=dtype
+    )[0]
+
+
+def prepare(
+    recipe: PathLike | Recipe, *overrides: str, listener: Listener = silent
+) -> _jobarray.Prepared:
+    """What a job array needs once: the scan store, the centre and an empty volume."""
+    return _jobarray.prepare(_recipe(recipe, overrides), listener=listener)
+
+
+def finalize(recipe: PathLike | Recipe, *overrides: str) -> _jobarray.Prepared:
+    """Say that the volume is complete, once every element of a job array has done its share."""
+    return _jobarray.finalize(_recipe(recipe, overrides))
+
+
+@overload
+def run(
+    recipe: PathLike | Recipe,
+    *overrides: str,
+    client: Client | None = ...,
+    listener: Listener = ...,
+    shard: None = ...,
+) -> _pipeline.Result: ...
+
+
+@overload
+def run(
+    recipe: PathLike | Recipe, *overrides: str, listener: Listener = ..., shard: str
+) -> _jobarray.Share: ...
 
 
 def run(
@@ -122,8 +153,20 @@ def run(
     *overrides: str,
     client: Client | None = None,
     listener: Listener = silent,
-) -> _pipeline.Result:
-    """All steps of a recipe, a YAML file or a `Recipe`; overrides are "key=value" texts."""
-    if not isinstance(recipe, Recipe):
-        recipe, _ = resolve([recipe_file(recipe), assignments(overrides)])
-    return _pipeline.run(recipe, client=client, listener=listener)
+    shard: str | None = None,
+) -> _pipeline.Result | _jobarray.Share:
+    """All steps of a recipe, a YAML file or a `Recipe`; overrides are "key=value" texts.
+
+    shard : "3/16" for the third of 16 elements of a job array, after `prepare`: its share of the
+        volume alone, in this process.
+    """
+    resolved = _recipe(recipe, overrides)
+    if shard is not None:
+        return _jobarray.run_share(resolved, shard, listener=listener)
+    return _pipeline.run(resolved, client=client, listener=listener)
+
+
+def _recipe(recipe: PathLike | Recipe, overrides: tuple[str, ...]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return resolve([recipe_file(recipe), assignments(overrides)])[0]

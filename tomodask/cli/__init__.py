@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import look, planning, steps
+from tomodask.cli import arrays, look, planning, steps
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -41,6 +41,8 @@ COMMANDS = (
     look.init,
     planning.plan,
     steps.run,
+    arrays.prepare,
+    arrays.finalize,
 )
 
 

@@ -195,6 +195,15 @@ Scheduler = Annotated[
 Dashboard = Annotated[
     bool, _option("--dashboard", panel=RUN, text="Serve Dask's dashboard on 127.0.0.1.")
 ]
+Shard = Annotated[
+    str | None,
+    _option(
+        "--shard",
+        panel=RUN,
+        text="After `tomodask prepare`: this element's share alone, in this process (1/16 ...).",
+        metavar="NUMBER/COUNT",
+    ),
+]
 Overwrite = Annotated[
     bool, _option("--overwrite", panel=RUN, text="Replace what another recipe made here.")
 ]

@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 
 from tomodask.cli import options as o
+from tomodask.cli.arrays import run_share
 from tomodask.cli.progress import LiveLine
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -156,6 +157,7 @@ def run(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every setting and where it came from; stop.")
     ] = False,
+    shard: o.Shard = None,
     cluster: o.Cluster = None,
     jobs: o.Jobs = None,
     gpus_per_job: o.GpusPerJob = None,
@@ -175,6 +177,8 @@ def run(
     resolved, origins = o.recipe_from(flags, overrides, recipe)
     if explain:
         _explain(resolved, origins, json)
+    elif shard is not None:
+        run_share(resolved, shard, json, profile)
     else:
         _run(resolved, json, profile)
 
