@@ -65,6 +65,7 @@ FRONT = {
     "standin",
     "workload",
     "runlog",
+    "planfact",
     "runstate",
     "control",
     "coupled",

@@ -184,10 +184,12 @@ def run(
 
 
 def _run(recipe: Any, json: bool, profile: bool = False) -> None:
-    from tomodask import pipeline
+    from tomodask import pipeline, planfact
+    from tomodask.runfolder import RunFolder
 
     with LiveLine(quiet=json) as line:
         result = pipeline.run(recipe, listener=line)
+    compared = planfact.compare(RunFolder.of(result.volume)) if result.progress else {}
     profiled = _profile(recipe, result) if profile else {}
     if json:
         stages = {name: _stage(progress) for name, progress in result.progress.items()}
@@ -198,6 +200,7 @@ def _run(recipe: Any, json: bool, profile: bool = False) -> None:
                 "center": result.center,
                 "center_confident": result.center_estimate and result.center_estimate.confident,
                 "stages": stages,
+                "plan_and_fact": compared,
                 **({"profile": profiled} if profile else {}),
             }
         )
@@ -209,6 +212,8 @@ def _run(recipe: Any, json: bool, profile: bool = False) -> None:
                 console.print(f"{name.replace('_', ' ')}: {number}")
     if not {"reconstruct", "write"} & set(result.progress):
         console.print(f"{result.volume} was complete already")
+    if compared:
+        console.print(planfact.comparison_text(compared))
     console.print(
         f'{result.volume}: xarray.open_dataset("{result.volume}", engine="tomodask"), or '
         f"`tomodask preview {result.volume}`"

@@ -57,6 +57,7 @@ class Progress:
 
     running : block -> (worker, seconds since 1970 when it began there).
     failed : of blocks that were given up: block, stage, error, attempts, traceback.
+    peak_bytes : most memory that a worker has had.
     """
 
     stage: str
@@ -73,6 +74,7 @@ class Progress:
     running: dict[str, tuple[str, float]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
+    peak_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -93,6 +95,7 @@ class Progress:
         self.rows_done += int(report.get("rows", 0))
         self.bytes_read += int(report.get("bytes_read", 0))
         self.bytes_written += int(report.get("bytes_written", 0))
+        self.peak_bytes = max(self.peak_bytes, int(report.get("peak_bytes", 0)))
         for name, number in dict(report.get("counts", {})).items():
             self.counts[name] = self.counts.get(name, 0) + int(number)
 
