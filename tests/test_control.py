@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,16 @@ from tomodask.blocks import chunk_rows_done
 from tomodask.cli import execute
 from tomodask.cluster.local import Workers, local_cluster
 from tomodask.control import describe
-from tomodask.errors import CancelledRunError, InputError, MissingInputError, OutputInUseError
+from tomodask.elements import parse_element
+from tomodask.errors import (
+    CancelledRunError,
+    InputError,
+    MissingInputError,
+    OutputExistsError,
+    OutputInUseError,
+)
 from tomodask.inventory import take_inventory, volume_ledger
+from tomodask.layers import Layer, recipe_file
 from tomodask.lease import held, lease_path
 from tomodask.ledger import Entry, ledgers_of
 from tomodask.recipe import Recipe
@@ -186,7 +195,6 @@ def elsewhere(monkeypatch) -> None:
     """From now on we look from another machine."""
     monkeypatch.setattr(runstate, "this_machine", lambda: "another boot")
     monkeypatch.setattr("tomodask.lease.this_machine", lambda: "another boot")
-    monkeypatch.setattr(runstate.socket, "gethostname", lambda: "another host")
 
 
 def test_a_driver_that_lives_is_running_and_what_it_does_is_listed(tmp_path):
@@ -261,21 +269,45 @@ def test_a_run_that_has_ended_says_how(tmp_path, ended):
     assert not state.goes_on
 
 
-def test_elements_of_an_array_are_judged_one_by_one(tmp_path):
+def at_work(output: Path, element: str) -> AbstractContextManager:
+    """The lease of an element, and a status."""
+    place = parse_element(element).place(output)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    told(RunFolder.of(output), writer=place.name)
+    return held(place)
+
+
+def test_elements_of_an_array_are_judged_one_by_one(tmp_path, monkeypatch):
     output = tmp_path / "volume.zarr"
     partly_done(output, 2)
-    folder, now = RunFolder.of(output), time.time()
-    told(folder, writer="shard-0001-of-0004", state="done")
-    told(folder, writer="shard-0002-of-0004", host="elsewhere")
-    told(folder, writer="shard-0003-of-0004", host="elsewhere", updated=now - 100)
-    told(folder, writer="shard-0004-of-0004", pid=2**22 + 1, updated=now - 20)
-    state = run_state(output)
+    folder, old = RunFolder.of(output), time.time() - 100
+    with at_work(output, "2/5"), at_work(output, "3/5"):
+        told(folder, writer="shard-0001-of-0005", state="done")
+        told(folder, writer="shard-0003-of-0005", updated=old)
+        told(folder, writer="shard-0004-of-0005", updated=time.time() - 20)  # no lease: it is dead
+        os.utime(lease_path(parse_element("3/5").place(output)), (old, old))
+        elsewhere(monkeypatch)
+        state = run_state(output)
     assert state.driver is None
     assert [element.state for element in state.elements] == [
         "done", "running", "silent", "interrupted",
     ]  # fmt: skip
     assert state.state == "running"
-    assert len([line for line in describe(state).splitlines() if "-of-0004" in line]) == 4
+    words = describe(state)
+    assert len([line for line in words.splitlines() if "-of-0005" in line]) == 4
+    assert "1 element has not begun" in words
+
+
+def test_of_several_arrays_the_last_one_counts(tmp_path):
+    output = tmp_path / "volume.zarr"
+    partly_done(output, BLOCKS)
+    folder, now = RunFolder.of(output), time.time()
+    told(folder, writer="shard-0002-of-0009", state="failed", started=now - 100)
+    told(folder, writer="shard-0001-of-0002", state="done", started=now - 50)
+    told(folder, writer="shard-0002-of-0002", state="done", started=now - 50)
+    state = run_state(output)
+    assert (state.state, state.waiting) == ("interrupted", 0)
+    assert "tomodask finalize" in describe(state)
 
 
 def test_what_was_told_before_the_driver_began_is_past(tmp_path):
@@ -322,7 +354,7 @@ def test_the_answer_in_json_has_the_keys_that_are_documented(tmp_path, capsys):
     assert answer["jobs"] == ["17"]
     assert set(answer) == {
         "output", "state", "stages", "running", "failed", "rate", "eta_s", "driver", "elements",
-        "cancel_requested", "jobs", "message",
+        "elements_not_begun", "cancel_requested", "jobs", "message",
     }  # fmt: skip
 
 
@@ -330,12 +362,13 @@ def test_watching_ends_with_the_run(tmp_path, capsys, monkeypatch):
     output = tmp_path / "volume.zarr"
     partly_done(output, 2)
     folder = RunFolder.of(output)
-    told(folder, writer="shard-0001-of-0001", host="elsewhere")
     monkeypatch.setattr("tomodask.cli.control.WATCH_SECONDS", 0.05)
-    end = threading.Timer(0.5, told, [folder], {"writer": "shard-0001-of-0001", "state": "failed"})
-    end.start()
-    assert execute(["status", str(output), "--watch"]) == 3
-    end.join()
+    with at_work(output, "1/1"):
+        ended = {"writer": "shard-0001-of-0001", "state": "failed"}
+        end = threading.Timer(0.5, told, [folder], ended)
+        end.start()
+        assert execute(["status", str(output), "--watch"]) == 3
+        end.join()
     words = capsys.readouterr().out
     assert words.index("volume.zarr: running") < words.index("volume.zarr: failed")
 
@@ -385,23 +418,101 @@ def test_the_time_left_is_what_the_rate_says(tmp_path, monkeypatch):
 def test_a_cancelled_run_ends_with_the_same_bytes_when_it_is_resumed(
     bench, whole, client, bytes_of
 ):
-    keep_recipe(bench.folder, bench.recipe)
-    log = RunLog(bench.folder)
-    with pytest.raises(CancelledRunError), log:
-        steps.run(bench.recipe, client=client, listener=lambda p: cancel_at(3, p, bench, log))
+    with pytest.raises(CancelledRunError, match="by me"):
+        bench.run(client, until=3, then=lambda: bench.folder.request_cancel("me"))
     stopped = run_state(bench.output)
     assert stopped.state == "cancelled"
     assert 3 <= stopped.stages[-1].blocks_done < BLOCKS
+    assert not lease_path(bench.output).exists()
     result = steps.resume(bench.output, client=client)
     # a block that ran when the others were given up may have ended since
     assert result.progress["reconstruct"].blocks <= BLOCKS - stopped.stages[-1].blocks_done
     assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+    assert run_state(bench.output).state == "done"
+    assert bench.folder.cancel_requested() is None
 
 
-def cancel_at(blocks: int, progress, bench: Bench, log: RunLog) -> None:
-    if progress.stage == "reconstruct" and progress.blocks_done == blocks:
-        bench.folder.request_cancel("me")
-    log(progress)
+KILLED = """
+import os, signal, sys
+import tomodask.blocks
+from tomodask import steps
+tomodask.blocks.TARGET_BYTES = 1
+def listen(progress):
+    if progress.stage == sys.argv[2] and progress.blocks_done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
+    steps.run(sys.argv[1], listener=listen)
+"""
+
+
+def killed(bench: Bench, stage: str, blocks: int) -> None:
+    """A driver that is killed after so many blocks of a stage."""
+    keep_recipe(RunFolder(bench.output.with_name("elsewhere")), bench.recipe)
+    script = bench.output.with_name("killed.py")
+    script.write_text(KILLED)
+    recipe = bench.output.with_name("elsewhere") / "recipe.yaml"
+    command = [sys.executable, script, recipe, stage, str(blocks)]
+    # into no pipe, that workers which outlive their driver would keep open
+    with bench.output.with_name("told").open("w+") as told:
+        done = subprocess.run(command, cwd=script.parent, check=False, stdout=told, stderr=told)
+        told.seek(0)
+        assert done.returncode == -signal.SIGKILL, told.read()
+
+
+@pytest.mark.parametrize(("stage", "blocks"), [("ingest", 0), ("reconstruct", 3)])
+def test_a_killed_run_ends_with_the_same_bytes_when_it_is_resumed(
+    bench, whole, client, bytes_of, stage, blocks
+):
+    if stage == "ingest":
+        shutil.rmtree(bench.output.with_name("volume.scan.zarr"))
+    killed(bench, stage, blocks)
+    state = run_state(bench.output)
+    assert state.state == "interrupted"
+    assert state.stages[-1].blocks_done >= blocks  # workers outlive their driver for a moment
+    assert state.driver.alive is False
+    steps.resume(bench.output, client=client)
+    assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+    assert run_state(bench.output).state == "done"
+
+
+def test_a_run_is_watched_while_it_writes(bench, client):
+    """Each look finds what the ledger lists, and no block both done and running."""
+    seen = []
+
+    def look(progress) -> None:
+        state, ledger = run_state(bench.output), set()
+        if volume_metadata(bench.output):
+            ledger = set(take_inventory(bench.output).ledger.done())
+        seen.append((state.state, state.stages[-1].blocks_done, len(ledger)))
+
+    steps.run(bench.recipe, client=client, listener=look)
+    assert {state for state, _, _ in seen} == {"running"}
+    assert all(done <= listed for _, done, listed in seen)
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1][1] == BLOCKS
+
+
+def test_an_ingest_alone_is_looked_at_and_resumed(bench, client):
+    scan = bench.output.with_name("alone.zarr")
+
+    def stop(progress) -> None:
+        RunFolder.of(scan).request_cancel("me")
+
+    with pytest.raises(CancelledRunError):
+        steps.ingest(bench.source, scan, client=client, listener=stop)
+    assert run_state(scan).state == "cancelled"
+    assert [stage.name for stage in run_state(scan).stages] == ["ingest"]
+    assert steps.resume(scan, client=client) == scan
+    assert run_state(scan).state == "done"
+
+
+def test_a_recipe_that_is_refused_is_not_kept(bench, client):
+    bench.run(client)
+    kept = recipe_file(bench.folder.recipe)
+    with pytest.raises(OutputExistsError):
+        steps.run(bench.recipe.model_copy(update={"center": 20.0}), client=client)
+    assert recipe_file(bench.folder.recipe) == kept
+    assert run_state(bench.output).state == "done"
 
 
 def test_cancel_waits_until_writers_have_stopped(tmp_path):
@@ -453,7 +564,7 @@ def test_jobs_that_a_dead_driver_left_are_named_with_what_removes_them(
     partly_done(output, 2)
     folder = RunFolder.of(output)
     keep_recipe(folder, Recipe(source="s.h5", output=str(output), cluster={"kind": kind}))
-    told(folder, pid=2**22 + 1, jobs=["17", "18"], updated=time.time() - 20)
+    told(folder, jobs=["17", "18"], updated=time.time() - 20)
     assert execute(["cancel", str(output)]) == 0
     words = capsys.readouterr().out
     assert command in words
@@ -496,9 +607,11 @@ def test_an_array_that_goes_on_is_not_resumed(tmp_path):
     partly_done(output, 2)
     folder = RunFolder.of(output)
     keep_recipe(folder, Recipe(source="s.h5", output=str(output)))
-    told(folder, writer="shard-0001-of-0002", host="elsewhere")
-    with pytest.raises(OutputInUseError, match=r"shard-0001-of-0002 \(process \d+ on elsewhere\)"):
+    busy = r"shard-0001-of-0002 \(process \d+ on "
+    with at_work(output, "1/2"), pytest.raises(OutputInUseError, match=busy):
         control.kept_recipe(output)
+    told(folder, writer="shard-0001-of-0002", state="failed")
+    assert control.kept_recipe(output).output == str(output)
 
 
 def test_a_run_that_goes_on_is_not_resumed(bench, client):
@@ -513,8 +626,6 @@ def test_a_resumed_recipe_takes_other_settings_of_the_cluster_and_the_place_it_l
         Recipe(source="s.h5", output="was.zarr", cluster={"kind": "slurm", "jobs": 2}, center=5.0),
     )
     (tmp_path / "was.zarr.run").rename(tmp_path / "moved.zarr.run")
-    from tomodask.layers import Layer
-
     recipe = control.kept_recipe(
         tmp_path / "moved.zarr", Layer("flag", {"cluster": {"kind": "local", "workers": 3}})
     )

@@ -161,6 +161,9 @@ def describe(state: RunState, tracebacks: bool = False) -> str:
     if state.driver is not None:
         lines.append(f"  {_writer(state.driver)}")
     lines += [f"  {_writer(element)}" for element in state.elements]
+    if state.waiting and state.state != "done":
+        have = "element has" if state.waiting == 1 else "elements have"
+        lines.append(f"  {state.waiting} {have} not begun")
     lines += [_block(block, state.now) for block in state.running[:RUNNING_SHOWN]]
     if len(state.running) > RUNNING_SHOWN:
         lines.append(f"  and {len(state.running) - RUNNING_SHOWN} more blocks running")
@@ -243,10 +246,13 @@ def _advice(state: RunState) -> list[str]:
         return [f"  {goes_on} and tries what failed again"]
     if state.state in ("cancelled", "interrupted"):
         last = state.stages[-1]
-        all_done = last.blocks is not None and last.blocks_done == last.blocks
-        if all_done and state.elements:
+        if state.elements and last.blocks is not None and last.blocks_done == last.blocks:
             return ["  all blocks are done: `tomodask finalize` is left"]
-        return [f"  {goes_on}"]
+        if state.waiting:
+            goes_on = f"they go on if they are in the queue; else {goes_on}"
+        return [] if "tomodask resume" in state.message else [f"  {goes_on}"]
+    if state.state == "not begun" and state.driver is not None:
+        return ["  prepared: next, `tomodask run RECIPE --shard 1/16` to 16/16"]
     return []
 
 

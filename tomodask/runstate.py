@@ -8,7 +8,6 @@ was heard of. Clocks of machines differ, so that the age of a sign is a hint, an
 from __future__ import annotations
 
 import dataclasses
-import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tomodask.blocks import chunk_rows_done, parse_block_id
+from tomodask.elements import element_named
 from tomodask.errors import FormatError, InputError, MissingInputError
 from tomodask.inventory import scan_ledger, scan_tasks, volume_ledger
 from tomodask.layers import environment_layer, recipe_file, resolve, user_layer
@@ -31,6 +31,7 @@ SILENT_SECONDS = 60.0  # without a sign, a writer may be dead
 FRESH_SECONDS = 10.0  # within it a sign counts more than what is seen of processes and leases
 RATE_SECONDS = 60.0  # over which a rate is taken,
 RATE_BLOCKS = 4  # or over so many blocks, where they take longer
+PREPARE = "prepare"  # the writer of what comes before a job array, under the output's lease
 GOES_ON = ("not begun", "running", "silent")
 BY_HAND = "somebody, by a file named cancel"
 STATES = (*GOES_ON, "done", "failed", "cancelled", "interrupted")
@@ -126,12 +127,20 @@ class RunState:
 
     @property
     def driver(self) -> Writer | None:
-        return next((writer for writer in self.writers if writer.name == DRIVER), None)
+        """The driver; of a job array what prepared it."""
+        return next((writer for writer in self.writers if not element_named(writer.name)), None)
 
     @property
     def elements(self) -> tuple[Writer, ...]:
-        """Writers of a job array."""
-        return tuple(writer for writer in self.writers if writer.name != DRIVER)
+        """Those of a job array that have begun."""
+        return tuple(writer for writer in self.writers if element_named(writer.name))
+
+    @property
+    def waiting(self) -> int:
+        """How many elements of the array that was begun last have not begun yet."""
+        array = latest_array(self.writers)
+        elements = [element for writer in array if (element := element_named(writer.name))]
+        return elements[0].count - len(elements) if elements else 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; README says what the keys mean."""
@@ -145,6 +154,7 @@ class RunState:
             "eta_s": self.eta_s and round(self.eta_s, 1),
             "driver": self.driver and self.driver.as_dict(),
             "elements": [element.as_dict() for element in self.elements],
+            "elements_not_begun": self.waiting,
             "cancel_requested": self.cancel_requested,
             "jobs": list(self.jobs),
             "message": self.message,
@@ -187,42 +197,43 @@ def output_of(path: Path | str) -> tuple[Path, Mapping[str, Any] | None]:
 
 def writers_of(output: Path) -> tuple[Writer, ...]:
     """Whoever writes or wrote an output, judged; the driver first."""
-    now, sign, folder = time.time(), last_sign(output), RunFolder.of(output)
-    statuses = {status.writer: status for status in folder.statuses()}
-    driver = statuses.pop(DRIVER, None)
-    found = [] if driver is None and sign is None else [_driver(driver, sign, now)]
-    return (*found, *(_element(status, now) for status in statuses.values()))
-
-
-def _driver(told: Status | None, sign: Sign | None, now: float) -> Writer:
-    """A driver has a lease as long as it lives, and leaves it behind when it is killed."""
+    now, sign = time.time(), last_sign(output)
+    statuses = {status.writer: status for status in RunFolder.of(output).statuses()}
+    drivers = [statuses.pop(name) for name in (DRIVER, PREPARE) if name in statuses]
     owner = sign.owner if sign else None
-    signs = [sign.time] if sign else []
-    if told is None or (owner is not None and (owner.host, owner.pid) != (told.host, told.pid)):
+    if owner and (owner.host, owner.pid) not in [(told.host, told.pid) for told in drivers]:
         # a driver that has told nothing (yet): all that is known is its lease
-        told = Status(
-            host=owner.host if owner else "",
-            pid=owner.pid if owner else 0,
-            started=_seconds(owner.since) if owner else now,
-        )
-    else:
-        signs.append(told.updated)
-    heard = max(0.0, now - max(signs))
-    if owner is None:
-        alive = None if sign is not None or heard < FRESH_SECONDS else False
-    elif owner.machine == this_machine():
-        alive = not owner.is_dead()
-    else:
-        alive = None
+        silent = Status(host=owner.host, pid=owner.pid, started=_seconds(owner.since), updated=0.0)
+        drivers = [silent, *(told for told in drivers if told.writer != DRIVER)]
+    found = [_writer(told, sign, now) for told in drivers]
+    for name, told in statuses.items():
+        element = element_named(name)
+        found.append(_writer(told, last_sign(element.place(output)) if element else None, now))
+    return tuple(found)
+
+
+def _writer(told: Status, sign: Sign | None, now: float) -> Writer:
+    """Each has a lease as long as it lives, and leaves it behind when it is killed."""
+    owner = sign.owner if sign else None
+    is_its = owner is not None and (owner.host, owner.pid) == (told.host, told.pid)
+    heard = max(0.0, now - max(told.updated, sign.time if sign and is_its else 0.0))
+    alive: bool | None = None
+    if owner is not None and is_its:
+        if owner.machine == this_machine():
+            alive = not owner.is_dead()
+    elif heard >= FRESH_SECONDS:  # file servers may tell of a new lease, or an old one, late
+        alive = False
     return Writer(told, _judged(told.state, alive, heard), heard, alive)
 
 
-def _element(told: Status, now: float) -> Writer:
-    """An element has no lease: on its own machine its process tells, elsewhere its last sign."""
-    heard = max(0.0, now - told.updated)
-    is_here = told.host == socket.gethostname() and heard >= FRESH_SECONDS
-    alive = False if is_here and not Path(f"/proc/{told.pid}").exists() else None
-    return Writer(told, _judged(told.state, alive, heard), heard, alive)
+def latest_array(writers: Sequence[Writer]) -> list[Writer]:
+    """The elements that have begun of the job array that was begun last."""
+    arrays: dict[int, list[Writer]] = {}
+    for writer in writers:
+        if element := element_named(writer.name):
+            arrays.setdefault(element.count, []).append(writer)
+    began = [max(writer.status.started for writer in array) for array in arrays.values()]
+    return max(zip(began, arrays.values(), strict=True), default=(0.0, []))[1]
 
 
 def _judged(told: str, alive: bool | None, heard: float) -> str:
@@ -386,19 +397,17 @@ class _Run:
             eta_s=self._eta(current, rate) if state == "running" else None,
             cancel_requested=requested,
             jobs=tuple(jobs),
-            message=self.told.status.message if self.told else "",
+            message=self._message(),
             now=self.now,
         )
 
+    def _message(self) -> str:
+        """Elements have messages of their own."""
+        told = self.told
+        return "" if told is None or element_named(told.name) else told.status.message
+
     def _in_a_word(self, is_complete: bool, has_failed: bool, is_cancelled: bool) -> str:
-        driver = next((writer for writer in self.writers if writer.name == DRIVER), None)
-        # whatever was heard of before the driver began is of an earlier attempt
-        began = driver.status.started if driver else 0.0
-        states = {
-            writer.state
-            for writer in self.writers
-            if writer is driver or writer.status.updated >= began
-        }
+        states = {writer.state for writer in self._latest()}
         if "running" in states:
             return "running"
         if is_complete:
@@ -409,7 +418,20 @@ class _Run:
             return "cancelled"
         if has_failed or "failed" in states:
             return "failed"
-        return "interrupted" if self.has_begun else "not begun"
+        is_prepared = {writer.name for writer in self.writers} == {PREPARE} and states == {"done"}
+        return "interrupted" if self.has_begun and not is_prepared else "not begun"
+
+    def _latest(self) -> list[Writer]:
+        """Those whose end counts: not of an attempt or an array before the last one."""
+        driver = next((writer for writer in self.writers if writer.name == DRIVER), None)
+        began = driver.status.started if driver else 0.0
+        array = latest_array(self.writers)
+        return [
+            writer
+            for writer in self.writers
+            if writer is driver or writer.state == "running" or writer.status.updated >= began
+            if writer.state == "running" or writer in array or not element_named(writer.name)
+        ]
 
     def _running(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(

@@ -1,7 +1,7 @@
 """The command line: `tomodask COMMAND`; each answers in words, or in JSON with --json.
 
-Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed or are damaged, 130
-interrupted.
+Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed or are damaged, 4 refused
+by the plan, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import arrays, clusters, control, look, steps
+from tomodask.cli import arrays, clusters, control, look, planning, steps
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -39,6 +39,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     look.export,
     look.doctor,
     look.init,
+    planning.plan,
     steps.run,
     arrays.prepare,
     arrays.finalize,
@@ -46,9 +47,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     control.cancel,
     control.resume,
 )
-GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "cluster": (clusters.script,)
-}  # `tomodask cluster script`
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {  # `tomodask cluster script`
+    "cluster": (clusters.script, clusters.start, clusters.join),
+}
 
 
 def _errors() -> Console:

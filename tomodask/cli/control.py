@@ -91,7 +91,9 @@ def cancel(
 
 
 def resume(
-    output: Annotated[Path, typer.Argument(help="Volume whose run stopped before its end.")],
+    output: Annotated[
+        Path, typer.Argument(help="Volume or scan store whose run stopped before its end.")
+    ],
     overrides: o.Overrides = None,
     cluster: o.Cluster = None,
     jobs: o.Jobs = None,
@@ -113,4 +115,7 @@ def resume(
     from tomodask.layers import assignments
 
     recipe = kept_recipe(output, assignments(overrides or []), o.layer_of_flags(flags))
-    steps.run_recipe(recipe, json, profile)
+    if recipe.output is None:  # the run was `tomodask ingest`
+        steps.ingest_recipe(recipe, json)
+    else:
+        steps.run_recipe(recipe, json, profile)

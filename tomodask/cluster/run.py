@@ -55,6 +55,7 @@ class Task(Protocol):
 class Progress:
     """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words.
 
+    peak_bytes : the most memory that a worker has taken up to now, as its tasks told.
     running : block -> (worker, seconds since 1970 when it began there).
     failed : of blocks that were given up: block, stage, error, attempts, traceback.
     """
@@ -65,6 +66,7 @@ class Progress:
     rows_done: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    peak_bytes: int = 0
     workers: int = 0
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -93,6 +95,7 @@ class Progress:
         self.rows_done += int(report.get("rows", 0))
         self.bytes_read += int(report.get("bytes_read", 0))
         self.bytes_written += int(report.get("bytes_written", 0))
+        self.peak_bytes = max(self.peak_bytes, int(report.get("peak_bytes", 0)))
         for name, number in dict(report.get("counts", {})).items():
             self.counts[name] = self.counts.get(name, 0) + int(number)
 
