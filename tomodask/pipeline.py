@@ -43,7 +43,7 @@ from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
-from tomodask.runlog import RunLog, keep_recipe
+from tomodask.runlog import RunLog, keep_recipe, with_whole_paths
 from tomodask.runplan import BlockTask, Job, RunPlan, kept_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
@@ -106,6 +106,7 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
+    recipe = _for_workers(recipe)
     folder = RunFolder.of(scan_path(recipe))
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
         keep_recipe(folder, recipe)
@@ -180,6 +181,7 @@ def reconstruct(
     BlocksFailedError : blocks that failed after their retries; the others are written.
     """
     progress: dict[str, Progress] = {}
+    recipe = _for_workers(recipe)
     output = Path(required(recipe.output, "output"))
     folder = RunFolder.of(output)
     with (
@@ -269,6 +271,11 @@ def followed(
     force = Workforce(**options, given=client, folder=folder, waiting=waiting)
     with workforce(force):
         yield force
+
+
+def _for_workers(recipe: Recipe) -> Recipe:
+    """Workers of a batch system begin in a folder of their own: their paths are whole."""
+    return recipe if recipe.cluster.kind == "local" else with_whole_paths(recipe)
 
 
 def with_jobs(told: RunLog, force: Workforce) -> Listener:
