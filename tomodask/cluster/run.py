@@ -58,7 +58,6 @@ class Progress:
     peak_bytes : the most memory that a worker has taken up to now, as its tasks told.
     running : block -> (worker, seconds since 1970 when it began there).
     failed : of blocks that were given up: block, stage, error, attempts, traceback.
-    peak_bytes : most memory that a worker has had.
     """
 
     stage: str
