@@ -345,7 +345,7 @@ def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, m
         patch.setattr(jobarray, "stream_block", full)
         with pytest.raises(DiskFullError, match=r"no space is left for .*still to be written"):
             steps.run(prepared, shard="1/2")
-    (status,) = RunFolder.of(output).statuses()
+    _prepare, status = RunFolder.of(output).statuses()
     assert status.state == "failed"
     assert "no space is left for" in status.message
     assert steps.run(prepared, shard="1/2").progress.rows_done == 20

@@ -34,7 +34,7 @@ from tomodask.errors import (
     OutputInUseError,
     RecipeError,
 )
-from tomodask.inprocess import Reporter, ends_on_sigterm, work_through
+from tomodask.inprocess import job_ids, work_through
 from tomodask.lease import held, owner_of
 from tomodask.ledger import Ledger
 from tomodask.pipeline import begin_volume, followed, scan_of, with_jobs
@@ -141,16 +141,17 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
     folder = RunFolder.of(output)
     with (
         told_if_full(output),
-        ends_on_sigterm(),
         _alone(element, output),
-        Reporter(folder, element.writer, total) as reporter,
+        RunLog(folder, listener, writer=element.writer) as told,
         told_if_full(output),  # in here too, so that the status has the same words
     ):
+        told.tell(jobs=job_ids())
+        told.check_cancelled()
         tasks = _tasks(recipe, prepared, share)
         total.blocks, total.workers = len(tasks), 1
         if tasks:
             prepare_backend(recipe.backend)
-        work_through(stream_block, tasks, reporter, listener=listener)
+        work_through(stream_block, tasks, total, listener=told, worker=element.writer)
     return share
 
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tomodask.cluster.run import Listener, Progress, silent
-from tomodask.errors import CancelledRunError, TomodaskError
+from tomodask.errors import BlocksLeftError, CancelledRunError, TomodaskError
 from tomodask.recipe import Recipe
 from tomodask.runfolder import DRIVER, RunFolder, Status
 from tomodask.runstate import who_cancelled
@@ -159,7 +159,8 @@ class RunLog:
         """A line for each block that ended since the last time."""
         reports, failed = progress.reports[self._seen[0] :], _failed_of(progress)[self._seen[1] :]
         self._seen = [self._seen[0] + len(reports), self._seen[1] + len(failed)]
-        if not (reports or failed) or not self.is_ours():
+        is_driver = self._status.writer == DRIVER  # elements of an array would write into one file
+        if not (reports or failed) or not is_driver or not self.is_ours():
             return
         now, stage, writer = round(time.time(), 3), progress.stage, self._status.writer
         lines: list[dict[str, Any]] = [
@@ -203,6 +204,8 @@ def how_it_ended(error: BaseException | None) -> tuple[str, str]:
         return "done", ""
     if isinstance(error, CancelledRunError):
         return "cancelled", str(error)
+    if isinstance(error, BlocksLeftError):
+        return "interrupted", str(error)
     if not isinstance(error, Exception):  # Ctrl-C, a signal that became an exit
         return "interrupted", type(error).__name__
     return "failed", str(error) if isinstance(error, TomodaskError) else repr(error)

@@ -259,6 +259,8 @@ class BatchCluster:
 
     def start(self) -> None:
         """Submit the jobs and wait for the first worker."""
+        if not self.options.dashboard:
+            self._cluster.sync(close_web_server, self._cluster.scheduler)
         self._cluster.scale(jobs=self.options.jobs)
         self._wait()
         self._keeper.start()

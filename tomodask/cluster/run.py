@@ -344,15 +344,8 @@ class _Window:
         log.error("%s %s failed: %r", self.progress.stage, task.id, error)
         self.failed.append((task, error))
         self.progress.running.pop(task.id, None)
-        self.progress.failed.append(
-            {
-                "block": task.id,
-                "stage": self.progress.stage,
-                "error": f"{type(error).__name__}: {error}",
-                "attempts": attempt + 1,
-                "traceback": "".join(traceback.format_exception(error)),
-            }
-        )
+        told = failure(task.id, self.progress.stage, error, attempt + 1)
+        self.progress.failed.append(told)
 
     def raise_failures(self) -> None:
         """One error for all that was given up: the first itself where nothing went well."""
@@ -364,6 +357,17 @@ class _Window:
         raise BlocksFailedError(
             _failure_text(self.progress.stage, self.failed, self.progress.blocks)
         )
+
+
+def failure(block: str, stage: str, error: BaseException, attempts: int) -> dict[str, Any]:
+    """What is told of a block that is given up."""
+    return {
+        "block": block,
+        "stage": stage,
+        "error": f"{type(error).__name__}: {error}",
+        "attempts": attempts,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
 
 
 def _exception_of(future: Future[Any]) -> BaseException:
