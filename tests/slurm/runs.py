@@ -17,7 +17,7 @@ from tomodask.runfolder import RunFolder
 from tomodask.volumestore import volume_metadata
 
 BLOCKS = 24
-PATIENCE = 120  # seconds for what should take a few
+PATIENCE = 300  # seconds for what should take a few
 
 # Read by every Python below this folder's PYTHONPATH, on the nodes too. No setting makes blocks as
 # small as here, as none should: a block of two rows is not worth a task.
@@ -124,12 +124,15 @@ class Run:
             check=True,
         ).stdout.strip()
 
-    def blocks_done(self) -> int:
-        """In the ledger."""
+    def done(self) -> set[str]:
+        """Blocks in the ledger."""
         kept = volume_metadata(self.output)
         if not kept:
-            return 0
-        return len(Ledger.of(self.output, kept["uuid"], kept["recipe_hash"]).done())
+            return set()
+        return set(Ledger.of(self.output, kept["uuid"], kept["recipe_hash"]).done())
+
+    def blocks_done(self) -> int:
+        return len(self.done())
 
     def wait_for(self, blocks: int, driver: subprocess.Popen | None = None) -> None:
         """Until so many blocks are done, but not all."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.slurm import cluster
 from tests.slurm.runs import BLOCKS, Run, wait_until
+from tomodask.blocks import parse_block_id
 from tomodask.demo import write_dxchange
 from tomodask.doctor import doctor
 from tomodask.phantom import simulate_scan
@@ -154,22 +155,41 @@ def test_jobs_of_a_node_that_fails_come_back_on_another(run, slurm, ended_well):
     ended_well(driver)
 
 
-# ---- no driver -------------------------------------------------------------------------------
+# ---- no driver here --------------------------------------------------------------------------
+
+
+def script_of(run, *options: object) -> str:
+    small = ("--cores", 1, "--memory", "4GB", "--interface", "lo")
+    command = ("cluster", "script", "--system", "slurm", *small, *options, run.recipe)
+    code, told = run.end(run.tomodask(*command))
+    assert code == 0, told
+    return told
+
+
+def test_a_script_runs_it_all_on_two_nodes_and_goes_on_when_requeued(run, slurm, ended_well):
+    job = run.submit(script_of(run, "--nodes", 2))
+    run.wait_for(2)
+    (at_work,) = slurm.jobs()
+    assert (at_work.name, at_work.node, at_work.state) == ("tomodask-foam", "n[1-2]", "RUNNING")
+    slurm.call("scontrol", "requeue", job)
+    wait_until(lambda: not running(slurm))
+    assert run.blocks_done() < BLOCKS
+    wait_until(lambda: not slurm.jobs())
+    log = (run.folder / f"tomodask-foam-{job}.log").read_text()
+    assert "DUE TO JOB REQUEUE" in log
+    assert "ExitCode=0:0" in slurm.call("scontrol", "show", "job", job), log
+    ended_well.is_right()
 
 
 def test_an_element_of_a_job_array_is_killed_and_submitted_again(run, slurm, ended_well):
     code, told = run.end(run.tomodask("prepare", run.recipe))
     assert code == 0, told
-    line = f"exec {sys.executable} -m tomodask run {run.recipe} --shard $SLURM_ARRAY_TASK_ID/3"
-    array = ("--mem=2G", "-o", "%a.log", "--open-mode=append")
-    script = f"#!/bin/bash\n{line}\n"
-    job = run.submit(script, "--array=1-3", *array)
-    killed = f"{job}_2"
+    script = script_of(run, "--array", 3)
+    killed = f"{run.submit(script)}_2"
 
     def second_is_at_work() -> bool:
-        assert killed in {job.id for job in slurm.jobs()}, (run.folder / "2.log").read_text()
-        status = run.run_folder.read_json("status/shard-0002-of-0003.json")
-        return bool(status and status["blocks_done"])
+        assert killed in {job.id for job in slurm.jobs()}, "too late to hit it in the middle"
+        return any(16 <= parse_block_id(block)[0] < 32 for block in run.done())  # the middle third
 
     wait_until(second_is_at_work)
     slurm.call("scancel", killed)
@@ -177,7 +197,7 @@ def test_an_element_of_a_job_array_is_killed_and_submitted_again(run, slurm, end
     code, told = run.end(run.tomodask("finalize", run.recipe))
     assert code == 3, told
     assert "2/3" in told
-    run.submit(script, "--array=2", *array)
+    run.submit(script, "--array=2")
     wait_until(lambda: not slurm.jobs())
     code, told = run.end(run.tomodask("finalize", run.recipe))
     assert code == 0, told

@@ -23,7 +23,7 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client, Security
+from distributed import Client, Security, Status
 
 from tomodask.cluster.certificates import certificates
 from tomodask.cluster.local import CORES_A_WORKER, SETTINGS, Workers
@@ -358,6 +358,11 @@ def _telling(refusals: list[str]) -> type:
                 await super().start()  # type: ignore[misc]
             except (RuntimeError, ValueError, OSError) as error:
                 refusals.append(submission_words(str(error)))
+                self.status = Status.running  # or Dask fails too; it is lost, and then replaced
+
+        async def close(self) -> None:
+            await super().close()  # type: ignore[misc]
+            self.status = Status.closed  # the cluster's own close insists on it
 
     return Telling
 
