@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 BENCHMARKS := fbp projector end_to_end corrections memory quality
 
-.PHONY: demo test test-slow soak lint bench clean
+.PHONY: demo test test-slow test-batch soak lint bench clean
 
 # Made anew when what it should hold changes: the core first, what tests and lint need on top.
 $(VENV)/.core: pyproject.toml
@@ -26,6 +26,9 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow
+
+test-batch: $(VENV)/.installed
+	$(PYTEST) -m batch
 
 soak: $(VENV)/.installed
 	$(PYTEST) -m soak

@@ -9,23 +9,25 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomodask import inprocess
+from tomodask import inprocess, runlog
 from tomodask.cluster.run import Progress
 from tomodask.errors import (
     BlocksFailedError,
     BlocksLeftError,
-    CancelledError,
+    CancelledRunError,
     FlatfieldError,
     OutputInUseError,
 )
-from tomodask.inprocess import Reporter, ends_on_sigterm, work_through
+from tomodask.inprocess import ends_on_sigterm, work_through
 from tomodask.runfolder import RunFolder, Status
+from tomodask.runlog import RunLog
 
 WRITER = "shard-0001-of-0002"
 
 
 @pytest.fixture
-def folder(tmp_path) -> RunFolder:
+def folder(tmp_path, monkeypatch) -> RunFolder:
+    monkeypatch.setattr(runlog, "CANCEL_SECONDS", 0.0)
     return RunFolder.of(tmp_path / "volume.zarr")
 
 
@@ -60,8 +62,9 @@ def tasks(*names: str, rows: int = 4):
 
 def work(folder: RunFolder, function, *names: str) -> Progress:
     progress = Progress("reconstruct", len(names))
-    with Reporter(folder, WRITER, progress) as reporter:
-        return work_through(function, tasks(*names), reporter)
+    with RunLog(folder, writer=WRITER) as told:
+        work_through(function, tasks(*names), progress, told)
+    return progress
 
 
 def status_of(folder: RunFolder) -> Status:
@@ -117,7 +120,6 @@ def test_what_always_fails_is_given_up_and_the_rest_is_finished(folder):
 @pytest.mark.parametrize(
     "error",
     [
-        FlatfieldError("darks are brighter"),
         OutputInUseError("replaced"),
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
@@ -134,6 +136,25 @@ def test_what_repeating_does_not_mend_ends_the_work_at_once(folder, error):
     assert status.state == "failed"
     assert [failed["block"] for failed in status.failed] == ["a"]
     assert status.failed[0]["attempts"] == 1
+
+
+def test_bad_input_is_not_tried_again_and_ends_the_work_where_nothing_else_is_found(folder):
+    tried = []
+
+    def refused(task):
+        tried.append(task.id)
+        if task.id.isupper():
+            raise FlatfieldError(f"darks are brighter in {task.id}")
+        return {"block": task.id, "rows": 4}
+
+    with pytest.raises(BlocksFailedError, match=r"1 of 3 blocks failed.*brighter in B"):
+        work(folder, refused, *"aBc")
+    with pytest.raises(FlatfieldError, match="brighter in A"):
+        work(folder, refused, *"AB")
+    assert "".join(tried) == "aBcAB"
+    with pytest.raises(FlatfieldError, match="brighter in D"):
+        work(folder, refused, *"ABCDEF")
+    assert "".join(tried) == "aBcABABCD"
 
 
 def test_no_block_is_begun_that_the_batch_job_would_cut(folder, clock, monkeypatch):
@@ -170,8 +191,8 @@ def test_a_lower_block_is_begun_where_a_higher_one_would_be_cut(folder, clock, m
         return {"block": task.id, "rows": 4}
 
     both = [*tasks("high"), *tasks("low", rows=1)]
-    with Reporter(folder, WRITER, Progress("reconstruct", 2)) as reporter:
-        work_through(slow, both, reporter)
+    with RunLog(folder, writer=WRITER) as told:
+        work_through(slow, both, Progress("reconstruct", 2), told)
     assert done == ["high", "low"]
 
 
@@ -183,11 +204,11 @@ def test_a_request_to_cancel_is_heard_between_blocks(folder):
         folder.request_cancel("somebody")
         return {"block": task.id, "rows": 4}
 
-    with pytest.raises(CancelledError, match=r"somebody asked to stop.*tomodask prepare"):
+    with pytest.raises(CancelledRunError, match=r"cancelled by somebody"):
         work(folder, asked, "a", "b")
     assert done == ["a"]
     assert status_of(folder).state == "cancelled"
-    with pytest.raises(CancelledError):  # so do elements that the queue starts later
+    with pytest.raises(CancelledRunError):  # so do elements that the queue starts later
         work(folder, asked, "a", "b")
     assert done == ["a"]
 
@@ -221,7 +242,7 @@ def test_in_another_thread_signals_are_left_alone():
 
 def test_the_status_tells_what_is_being_done_and_in_which_job(folder, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    monkeypatch.setattr(inprocess, "STATUS_SECONDS", 0.01)
+    monkeypatch.setattr(runlog, "STATUS_SECONDS", 0.01)
     seen = []
 
     def look(task):
@@ -236,8 +257,7 @@ def test_the_status_tells_what_is_being_done_and_in_which_job(folder, monkeypatc
     work(folder, look, "a", "b")
     assert seen[0].state == "running"
     assert seen[0].jobs == ["4711"]
-    assert seen[0].blocks_done == 1
-    assert seen[0].running[0]["worker"] == WRITER
+    assert seen[0].running[0]["worker"] == f"process {os.getpid()}"
     assert status_of(folder).running == []
 
 

@@ -15,6 +15,7 @@ from tomodask.cluster.local import Workers, local_cluster
 from tomodask.elements import Element
 from tomodask.errors import (
     BlocksLeftError,
+    CancelledRunError,
     DiskFullError,
     InputError,
     OutputExistsError,
@@ -154,8 +155,12 @@ def test_a_prepare_that_was_killed_goes_on_without_another_search(
     class Killed(BaseException):
         pass
 
-    def killed(*_):
-        raise Killed
+    write_json = RunFolder.write_json
+
+    def killed(folder, name, tree):
+        if name == jobarray.NOTE:
+            raise Killed
+        return write_json(folder, name, tree)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_json", killed)  # the last thing it does
@@ -341,9 +346,21 @@ def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, m
         patch.setattr(jobarray, "stream_block", full)
         with pytest.raises(DiskFullError, match=r"no space is left for .*still to be written"):
             steps.run(prepared, shard="1/2")
-    (status,) = RunFolder.of(output).statuses()
+    _, status = RunFolder.of(output).statuses()
     assert status.state == "failed"
     assert "no space is left for" in status.message
+    assert steps.run(prepared, shard="1/2").progress.rows_done == 20
+
+
+def test_elements_that_begin_after_a_request_to_cancel_do_nothing(prepared, output):
+    """Those that still wait in the queue are to stop as well."""
+    RunFolder.of(output).request_cancel("somebody")
+    for shard in ("1/2", "2/2"):
+        with pytest.raises(CancelledRunError, match="cancelled by somebody"):
+            steps.run(prepared, shard=shard)
+    with pytest.raises(BlocksLeftError, match=r"element 1/2 \(cancelled\).*2/2 \(cancelled\)"):
+        steps.finalize(prepared)
+    steps.prepare(prepared)
     assert steps.run(prepared, shard="1/2").progress.rows_done == 20
 
 
@@ -353,7 +370,7 @@ def test_finalize_says_in_the_run_folder_that_all_is_done(prepared, output):
         steps.run(prepared, shard=shard)
     steps.finalize(prepared)
     driver, *elements = RunFolder.of(output).statuses()
-    assert (driver.state, driver.blocks_done, driver.rows_done) == ("done", CHUNK_ROWS, 40)
+    assert (driver.state, driver.stage, driver.blocks_done) == ("done", "finalize", CHUNK_ROWS)
     assert [status.writer for status in elements] == ["shard-0001-of-0002", "shard-0002-of-0002"]
     assert {status.state for status in elements} == {"done"}
     assert sum(status.rows_done for status in elements) == 40

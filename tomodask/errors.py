@@ -4,8 +4,9 @@ A message names what was wrong with its values, what was expected and what to do
 prints it alone, without a traceback, and leaves with `exit_code`.
 """
 
+import difflib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class TomodaskError(Exception):
@@ -93,13 +94,10 @@ class BlocksFailedError(TomodaskError, RuntimeError):
     exit_code = 3
 
 
-class CancelledError(TomodaskError, InterruptedError):
+class CancelledRunError(TomodaskError, RuntimeError):
     """Somebody asked the run to stop; what is done is kept."""
 
     exit_code = 130
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class BlocksLeftError(TomodaskError, RuntimeError):
@@ -121,6 +119,10 @@ class SchedulerLostError(TomodaskError, ConnectionError):
     exit_code = 3
 
 
+class VersionMismatchError(InputError):
+    """A worker runs other versions than the driver."""
+
+
 class DiskFullError(TomodaskError, OSError):
     """No space is left for a store, or its owner's quota is used up; what is done is kept."""
 
@@ -134,3 +136,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def is_disk_full(error: BaseException) -> bool:
     """Whether space ran out, which repeating does not mend."""
     return isinstance(error, OSError) and error.errno in FULL
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean ...?' for a misspelt name, or the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"

@@ -2,13 +2,12 @@
 
 A block that fails is tried again after the others, twice; then it is given up and the rest is
 finished. None is begun that would not end before the batch job does, or once somebody asked the run
-to stop. What the process is at stands in the run folder.
+to stop.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
@@ -17,23 +16,20 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import FrameType
 
-from tomodask.cluster.run import RETRIES, Listener, Progress, Report, silent
+from tomodask.cluster.run import CONVINCED, RETRIES, Progress, Report
 from tomodask.cluster.walltime import Pace, job_end, seconds_left
 from tomodask.errors import (
     BlocksFailedError,
     BlocksLeftError,
-    CancelledError,
     InputError,
     OutputInUseError,
     is_disk_full,
 )
-from tomodask.runfolder import RunFolder, Status
+from tomodask.runlog import RunLog
 from tomodask.runplan import BlockTask
 
-STATUS_SECONDS = 2.0
 RETRY_SECONDS = 5.0  # before what failed is tried again: a file server may need a moment
 TERMINATED = 128 + signal.SIGTERM  # the exit code of what ends so
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR_JOB_ID")
@@ -41,124 +37,90 @@ JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR_JOB_ID")
 log = logging.getLogger(__name__)
 
 
-class Reporter:
-    """Writes a writer's status every few seconds, and its end, while a `with` block lasts."""
-
-    def __init__(self, folder: RunFolder, writer: str, progress: Progress) -> None:
-        self.folder, self.progress = folder, progress
-        self._status = Status(writer=writer, stage=progress.stage, jobs=_job_ids())
-        self._running: list[dict[str, Any]] = []
-        self._failed: list[dict[str, Any]] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._report, name="status", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._tell("running")
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._running = []
-        self._tell(_state_after(error), "" if error is None else str(error) or type(error).__name__)
-
-    def begin(self, block_id: str) -> None:
-        """A block is being done from now on."""
-        self._running = [{"block": block_id, "worker": self._status.writer, "since": time.time()}]
-
-    def give_up(self, block_id: str, error: BaseException, attempts: int) -> None:
-        """A block is not tried again."""
-        self._failed.append(
-            {
-                "block": block_id,
-                "stage": self.progress.stage,
-                "error": f"{type(error).__name__}: {error}",
-                "attempts": attempts,
-                "traceback": "".join(traceback.format_exception(error)),
-            }
-        )
-
-    def _report(self) -> None:
-        while not self._ended.wait(STATUS_SECONDS):
-            self._tell("running")
-
-    def _tell(self, state: str, message: str = "") -> None:
-        progress = self.progress
-        status = dataclasses.replace(
-            self._status,
-            state=state,
-            message=message,
-            blocks=progress.blocks,
-            blocks_done=progress.blocks_done,
-            rows_done=progress.rows_done,
-            seconds=progress.seconds,
-            workers=1,
-            bytes_read=progress.bytes_read,
-            bytes_written=progress.bytes_written,
-            running=list(self._running),
-            failed=list(self._failed),
-        )
-        try:
-            self.folder.write_status(status)
-        except OSError as error:  # a full disk: the blocks will tell, or have told
-            log.info("%s: no status, %s", self.folder.path, error)
-
-
 def work_through(
     function: Callable[[BlockTask], Report],
     tasks: Sequence[BlockTask],
-    reporter: Reporter,
+    progress: Progress,
+    told: RunLog,
     *,
-    listener: Listener = silent,
     retries: int = RETRIES,
-) -> Progress:
+) -> None:
     """Call `function(task)` for every task; each must be safe to repeat.
+
+    progress : is brought up to date, and told before each block and at the end.
 
     Raises
     ------
-    InputError, OutputInUseError, OSError for want of space : the first one that a task raised.
+    InputError : bad input, and not one task went well.
+    OutputInUseError : the volume was replaced.
+    OSError : no space was left on a disk; repeating does not make any.
     BlocksFailedError : tasks that failed more than `retries` times; all others have run.
     BlocksLeftError : the batch job would end before the next block.
-    CancelledError : somebody asked the run to stop.
+    CancelledRunError : somebody asked the run to stop.
     """
-    progress, pace, ends = reporter.progress, Pace(), _end_of_job()
+    pace, ends = Pace(), _end_of_job()
     waiting = deque((task, 1) for task in tasks)
-    failed: list[str] = []  # no errors: their tracebacks would keep the blocks' arrays
+    first: Exception | None = None
+    told.tell(jobs=_job_ids())
+    told(progress)
     while waiting:
-        listener(progress)
-        _refuse_if_cancelled(reporter.folder)
-        _refuse_if_late(ends, pace, waiting[0][0], len(waiting))
+        late = _too_late(ends, pace, waiting[0][0], len(waiting))
+        if late is not None:
+            told.close("interrupted", late)
+            raise BlocksLeftError(late)
         task, attempt = waiting.popleft()
         if attempt > 1:
             time.sleep(RETRY_SECONDS)
-        reporter.begin(task.id)
+        _begin(progress, task, told)
         began = time.monotonic()
         try:
             report = function(task)
         except Exception as error:
-            if not _is_final(error) and attempt <= retries:
+            if _is_worth_another(error) and attempt <= retries:
                 log.warning("%s %s: %r, tried again later", progress.stage, task.id, error)
                 waiting.append((task, attempt + 1))
-                continue
-            reporter.give_up(task.id, error, attempt)
-            if _is_final(error):
-                raise
-            log.error("%s %s failed: %r", progress.stage, task.id, error)
-            failed.append(f"{task.id}: {type(error).__name__}: {error}")
+            else:
+                _give_up(progress, task, attempt, error)
+                first = first or error.with_traceback(None)  # without the arrays of its frames
         else:
             pace.learn((time.monotonic() - began) / task.block.write.shape[0])
             progress.add(report)
+        finally:
+            progress.running.clear()
     progress.ended = time.monotonic()
-    listener(progress)
-    if failed:
-        raise BlocksFailedError(_failure_text(failed, len(tasks)))
-    return progress
+    told(progress)
+    if isinstance(first, InputError) and not progress.blocks_done:
+        raise first
+    if first is not None:
+        raise BlocksFailedError(_failure_text(progress))
+
+
+def _begin(progress: Progress, task: BlockTask, told: RunLog) -> None:
+    """Say which block is being done from now on, unless the run is to stop."""
+    worker, since = f"process {os.getpid()}", time.time()
+    progress.running[task.id] = (worker, since)
+    told(progress)
+    # at once, however short ago another was told: this one may take long
+    told.tell(running=[{"block": task.id, "worker": worker, "since": since}])
+
+
+def _give_up(progress: Progress, task: BlockTask, attempts: int, error: Exception) -> None:
+    """Put a block aside; raises the error where the other blocks would end like it."""
+    log.error("%s %s failed: %r", progress.stage, task.id, error)
+    progress.failed.append(
+        {
+            "block": task.id,
+            "stage": progress.stage,
+            "error": f"{type(error).__name__}: {error}",
+            "attempts": attempts,
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+    )
+    is_convinced = not progress.blocks_done and len(progress.failed) >= CONVINCED
+    if isinstance(error, OutputInUseError) or is_disk_full(error):
+        raise error
+    if isinstance(error, InputError) and is_convinced:
+        raise error
 
 
 @contextlib.contextmanager
@@ -183,27 +145,22 @@ def ends_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _refuse_if_cancelled(folder: RunFolder) -> None:
-    by = folder.cancel_requested()
-    if by is not None:
-        raise CancelledError(
-            f"{folder.output}: {by} asked to stop; what is done is kept, and `tomodask prepare` "
-            "lets elements begin again"
-        )
+def _too_late(ends: float | None, pace: Pace, task: BlockTask, left: int) -> str | None:
+    """Why a block is not begun: the end of the batch job would cut it. None where it may be.
 
-
-def _refuse_if_late(ends: float | None, pace: Pace, task: BlockTask, left: int) -> None:
-    """Begin nothing that the end of the batch job would cut; the first block tells how long."""
+    The first block tells how long a row takes.
+    """
     if ends is None:
-        return
+        return None
     seconds = max(0.0, ends - time.time())
     expected = (pace.expected or 0.0) * task.block.write.shape[0]
-    if seconds <= expected:
-        takes = f", the next takes up to {expected:.0f} s" if expected else ""
-        raise BlocksLeftError(
-            f"{left} blocks are left{takes} and the batch job has {seconds:.0f} s to use: submit "
-            "the same element again, it goes on there"
-        )
+    if seconds > expected:
+        return None
+    takes = f", the next takes up to {expected:.0f} s" if expected else ""
+    return (
+        f"{left} blocks are left{takes} and the batch job has {seconds:.0f} s to use: submit the "
+        "same element again, it goes on there"
+    )
 
 
 def _end_of_job() -> float | None:
@@ -219,25 +176,16 @@ def _job_ids() -> list[str]:
     return [os.environ[name] for name in JOB_IDS if os.environ.get(name)][:1]
 
 
-def _is_final(error: BaseException) -> bool:
-    """Whether repeating can't help: bad input, a disk that is full, a volume that was replaced."""
-    return isinstance(error, InputError | OutputInUseError) or is_disk_full(error)
+def _is_worth_another(error: Exception) -> bool:
+    """Not bad input, a volume that was replaced or a disk that is full: repeating mends none."""
+    return not (isinstance(error, InputError | OutputInUseError) or is_disk_full(error))
 
 
-def _state_after(error: BaseException | None) -> str:
-    if error is None:
-        return "done"
-    if isinstance(error, CancelledError):
-        return "cancelled"
-    if isinstance(error, BlocksLeftError) or not isinstance(error, Exception):
-        return "interrupted"
-    return "failed"
-
-
-def _failure_text(failed: Sequence[str], total: int) -> str:
-    shown = "; ".join(failed[:5])
+def _failure_text(progress: Progress) -> str:
+    failed = progress.failed
+    shown = "; ".join(f"{each['block']}: {each['error']}" for each in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
     return (
-        f"{len(failed)} of {total} blocks failed, the others are written: {shown}{more}. The same "
-        "element tries just these again."
+        f"{len(failed)} of {progress.blocks} blocks failed, the others are written: {shown}{more}. "
+        "The same element tries just these again."
     )

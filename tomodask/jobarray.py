@@ -18,7 +18,6 @@ from pathlib import Path
 from tomodask.blocks import block_id_of, chunk_rows_done
 from tomodask.cluster.local import Workers, size_workers
 from tomodask.cluster.run import Listener, Progress, silent
-from tomodask.cluster.workforce import workforce
 from tomodask.coupled import is_coupled
 from tomodask.custody import custody, refuse_replaced, told_if_full
 from tomodask.elements import (
@@ -35,14 +34,15 @@ from tomodask.errors import (
     OutputInUseError,
     RecipeError,
 )
-from tomodask.inprocess import Reporter, ends_on_sigterm, work_through
+from tomodask.inprocess import ends_on_sigterm, work_through
 from tomodask.lease import held, owner_of
 from tomodask.ledger import Ledger
-from tomodask.pipeline import begin_volume, scan_of, scan_path, workforce_of
+from tomodask.pipeline import begin_volume, followed, scan_of, scan_path, with_jobs
 from tomodask.projectors import prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe, run_hash
 from tomodask.runfolder import RunFolder, Status
+from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import BlockTask, RunPlan, kept_center, known_center, plan_run
 from tomodask.samples import required
 from tomodask.scan import Scan, is_zarr
@@ -94,8 +94,13 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
     _refuse_coupled(recipe)
     output = Path(required(recipe.output, "output"))
     folder = RunFolder.of(output)
-    with custody(output) as lease, workforce(workforce_of(recipe)) as force:
-        listener = lease.watched(listener)
+    with (
+        custody(output) as lease,
+        RunLog(folder, listener, is_ours=lease.is_held) as told,
+        followed(recipe, None, folder, told) as force,
+    ):
+        keep_recipe(folder, recipe)
+        listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
         size = Workers(1, 1, recipe.cluster.memory or ENOUGH_MEMORY)
@@ -103,10 +108,9 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         lease.check()
         volume = begin_volume(recipe, output, plan)
         prepared = Prepared(output, plan.digest, volume.uuid, plan.center, _count(volume))
-        folder.save_recipe(recipe.as_dict())
-        folder.clear_cancel()
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
+        told.close("done", "prepared, its elements may begin")
     return prepared
 
 
@@ -125,7 +129,7 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
     OutputInUseError : this element is at work already.
     BlocksFailedError : blocks that failed after their retries; the others are written.
     BlocksLeftError : the batch job ends before the next block would.
-    CancelledError : somebody asked the run to stop.
+    CancelledRunError : somebody asked the run to stop.
     DiskFullError : no space is left.
     """
     element = parse_element(shard)
@@ -139,14 +143,14 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
         told_if_full(output),
         ends_on_sigterm(),
         _alone(element, output),
-        Reporter(folder, element.writer, total) as reporter,
+        RunLog(folder, listener, writer=element.writer) as told,
         told_if_full(output),  # in here too, so that the status has the same words
     ):
         tasks = _tasks(recipe, prepared, share)
         total.blocks, total.workers = len(tasks), 1
         if tasks:
             prepare_backend(recipe.backend)
-        work_through(stream_block, tasks, reporter, listener=listener)
+        work_through(stream_block, tasks, total, told)
     return share
 
 
@@ -218,19 +222,15 @@ def finalize(recipe: Recipe) -> Prepared:
     ledger = Ledger.of(output, prepared.uuid, prepared.digest)
     _refuse_missing(prepared)  # before the lease: what elements are writing stays
     folder = RunFolder.of(output)
-    with custody(output) as lease:
+    with custody(output) as lease, RunLog(folder, is_ours=lease.is_held) as told:
+        rows = prepared.chunk_rows
+        told.tell(stage="finalize", blocks=rows, blocks_done=rows)
         volume = Volume.open(output)
         refuse_replaced(output, volume.uuid, ledger)
         lease.check()
         ledger.compact()
         volume.finish()
         _forget_killed(output)
-        rows, blocks = volume.spec.shape[0], prepared.chunk_rows
-        folder.write_status(
-            Status(
-                state="done", stage="finalize", blocks=blocks, blocks_done=blocks, rows_done=rows
-            )
-        )
     return prepared
 
 

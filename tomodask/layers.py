@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tomodask.errors import MissingInputError, RecipeError
+from tomodask.errors import MissingInputError, RecipeError, nearest
 from tomodask.preprocess import CORRECTIONS
 from tomodask.recipe import (
     DEFAULT_ALGORITHM,
@@ -24,7 +24,6 @@ from tomodask.recipe import (
     Recipe,
     Tree,
     name_and_parameters,
-    nearest,
     validation_text,
 )
 

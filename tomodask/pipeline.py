@@ -7,6 +7,8 @@ prepares one (open, find the centre, cut into blocks), everything after it count
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ from tomodask.preprocess import apply_corrections
 from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe
+from tomodask.runfolder import RunFolder
+from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import BlockTask, Job, RunPlan, kept_center, plan_run
 from tomodask.samples import required
 from tomodask.scan import Scan, is_zarr
@@ -101,8 +105,9 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
-    with workforce(workforce_of(recipe, client)) as force:
-        return _ingest(recipe, force, listener)
+    folder = RunFolder.of(scan_path(recipe))
+    with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
+        return _ingest(recipe, force, with_jobs(told, force))
 
 
 def scan_path(recipe: Recipe) -> Path:
@@ -184,8 +189,14 @@ def reconstruct(
     """
     progress: dict[str, Progress] = {}
     output = Path(required(recipe.output, "output"))
-    with custody(output) as lease, workforce(workforce_of(recipe, client)) as force:
-        listener = lease.watched(listener)
+    folder = RunFolder.of(output)
+    with (
+        custody(output) as lease,
+        RunLog(folder, listener, is_ours=lease.is_held) as told,
+        followed(recipe, client, folder, told) as force,
+    ):
+        keep_recipe(folder, recipe)
+        listener = lease.watched(with_jobs(told, force))
         scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
@@ -250,6 +261,29 @@ def _blocks_left(plan: RunPlan, job: Job, volume: Volume) -> list[Block]:
     return plan.blocks(job.ledger.intact(volume.path))
 
 
-def workforce_of(recipe: Recipe, client: Client | None = None) -> Workforce:
-    """The workers that a recipe asks for, or those of a client."""
-    return Workforce(**recipe.cluster.model_dump(), given=client)
+@contextmanager
+def followed(
+    recipe: Recipe, client: Client | None, folder: RunFolder, told: RunLog
+) -> Iterator[Workforce]:
+    """The workers of a run; its folder tells which batch jobs they are, and while they wait."""
+
+    def waiting(words: str) -> None:
+        told.tell(jobs=force.batch_jobs(), message=words)
+        told.check_cancelled()
+
+    options = recipe.cluster.model_dump()
+    force = Workforce(**options, given=client, folder=folder, waiting=waiting)
+    with workforce(force):
+        yield force
+
+
+def with_jobs(told: RunLog, force: Workforce) -> Listener:
+    """A listener that adds what is known of the batch jobs."""
+
+    def listener(progress: Progress) -> None:
+        told.tell(jobs=force.batch_jobs())
+        if not progress.workers:
+            progress.note = force.queue_words()
+        told(progress)
+
+    return listener

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ import yaml
 from dask.utils import parse_bytes
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tomodask.errors import MissingInputError, RecipeError, TomodaskError
+from tomodask.errors import MissingInputError, RecipeError, TomodaskError, nearest
 from tomodask.ingest.source import SourceOptions
 from tomodask.preprocess import CORRECTIONS, Correction
 from tomodask.projectors import BACKENDS, RAY_BACKENDS, SLICE_BACKEND
@@ -25,13 +24,6 @@ DEFAULT_ALGORITHM = "fbp"
 NUMERICS_VERSION = 2  # raised when the same recipe gives other bytes: old ledgers are then refused
 
 Tree = dict[str, Any]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean ...?)' for a misspelt name, or the list of what there is."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
 
 
 def build(table: Mapping[str, Any], kind: str, choice: object) -> tuple[str, Any]:

@@ -41,7 +41,7 @@ def test_workers_get_the_threads_they_were_given():
         told = client.submit(os.environ.get, "OMP_NUM_THREADS").result()
         assert told == "3"
         assert list(client.nthreads().values()) == [1]
-        assert workers_of(client) == Workers(1, 1, 2**30)
+        assert workers_of(client) == Workers(1, 3, 2**30)
 
 
 def test_all_cores_are_used_unless_told():

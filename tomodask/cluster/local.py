@@ -21,6 +21,7 @@ from tomodask.errors import InputError, MemoryBudgetError
 # A task may hold a worker for minutes; a budget is kept by the block plan, not by Dask's spilling.
 SETTINGS = {
     "distributed.scheduler.worker-ttl": "30 minutes",
+    "distributed.scheduler.allowed-failures": 1,  # workers that die of one block, an attempt
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,
@@ -32,6 +33,7 @@ SETTINGS = {
 }
 WORKER_BASE_BYTES = 400 * 2**20  # interpreter, imports and FFT plans, before any block
 CORES_A_WORKER = 4
+THREADS = "TOMODASK_THREADS"  # of a block, told to each worker by its environment
 SHARE_OF_MEMORY = 0.75  # of what is free, for all workers together: the page cache needs some too
 
 
@@ -109,9 +111,16 @@ def workers_of(
         ) from None
     with scheduler_needed(client):
         known = client.scheduler_info(n_workers=-1)["workers"].values()
+        asked = client.run(block_threads, on_error="ignore")
     limits = [worker["memory_limit"] / worker["nthreads"] for worker in known]
     smallest = int(min((limit for limit in limits if limit), default=available_memory()))
-    return Workers(len(known), threads or 1, memory or smallest)
+    told = min((number for number in asked.values() if number), default=1)
+    return Workers(len(known), threads or told, memory or smallest)
+
+
+def block_threads() -> int:
+    """Threads that a block may use in this worker, where it was started as one of ours; else 1."""
+    return int(os.environ.get(THREADS, "1"))
 
 
 @contextlib.contextmanager
@@ -160,7 +169,7 @@ def worker_environment(threads: int) -> dict[str, str]:
     """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     counts = {**dict.fromkeys(names, str(threads)), "OPENBLAS_NUM_THREADS": "1"}
-    return counts | KEEP_FREED_MEMORY
+    return counts | KEEP_FREED_MEMORY | {THREADS: str(threads)}
 
 
 @contextlib.contextmanager

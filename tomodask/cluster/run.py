@@ -10,22 +10,35 @@ from __future__ import annotations
 import logging
 import queue
 import time
+import traceback
 import uuid
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker, get_worker
 
 from tomodask.cluster.connection import require_scheduler, scheduler_needed
-from tomodask.errors import BlocksFailedError, InputError, SchedulerLostError, is_disk_full
+from tomodask.cluster.membership import Members
+from tomodask.cluster.walltime import Pace, seconds_left
+from tomodask.errors import (
+    BlocksFailedError,
+    InputError,
+    OutputInUseError,
+    SchedulerLostError,
+    is_disk_full,
+)
 
 log = logging.getLogger(__name__)
 
 WINDOW = 2  # tasks in flight a worker: one runs, one waits, so that no worker idles
 RETRIES = 2  # on top of the scheduler's own reruns after a worker's death
 TICK_SECONDS = 0.5  # how often progress is told while no block ends
+MOST_BEGINNINGS = 8  # of one block that never ends: it takes its worker along, or is too long
+CONVINCED = 4  # blocks refused as bad input before any went well: all of them are bad
+TOPIC = "tomodask-blocks"  # under which workers tell what they begin
 
 
 class Task(Protocol):
@@ -40,7 +53,11 @@ Report = Mapping[str, Any]
 
 @dataclass
 class Progress:
-    """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words."""
+    """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words.
+
+    running : block -> (worker, seconds since 1970 when it began there).
+    failed : of blocks that were given up: block, stage, error, attempts, traceback.
+    """
 
     stage: str
     blocks: int
@@ -53,6 +70,8 @@ class Progress:
     ended: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
+    running: dict[str, tuple[str, float]] = field(default_factory=dict)
+    failed: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
 
     @property
@@ -96,25 +115,65 @@ def run_blocks(
 ) -> Progress:
     """Call `function(task)` on the workers for every task; each must be safe to repeat.
 
+    A block that fails is tried again when the others are done, the last time with nothing beside
+    it; one that always fails is given up, and the rest is finished.
+
     Raises
     ------
-    InputError : the first one that a task raised; bad input does not get better by repeating.
+    InputError : bad input, and not one task went well.
+    OutputInUseError : the store was taken away from this run.
     OSError : no space was left on a disk; repeating does not make any.
+    VersionMismatchError : a worker runs another version.
     BlocksFailedError : tasks that failed more than `retries` times; all others have run.
     SchedulerLostError : the scheduler went away and did not come back.
     """
     run = _Window(client, function, tasks, stage, listener, retries)
     try:
-        run.fill()
-        while run.live:
-            run.step()
+        with run.listening():
+            run.fill()
+            while run.live:
+                run.step()
     finally:
         run.cancel()
         run.progress.ended = time.monotonic()
+        run.progress.running.clear()
     listener(run.progress)
-    if run.failed:
-        raise BlocksFailedError(_failure_text(stage, run.failed, len(tasks)))
+    run.raise_failures()
     return run.progress
+
+
+class OutOfTimeError(Exception):
+    """A worker has too little of its job's walltime left for another block: it leaves."""
+
+
+def begin(
+    function: Callable[[Any], Report], task: Task, expected: float | None
+) -> tuple[Report, float]:
+    """Run on a worker: tell that the block is begun, and do it, if there is time enough for it.
+
+    Returns the block's report and the seconds it took.
+
+    Raises
+    ------
+    OutOfTimeError : less is left than the block is expected to take.
+    """
+    worker, left = _worker(), seconds_left()
+    if left is not None and expected is not None and left < expected:
+        if worker is not None:
+            worker.loop.add_callback(worker.close_gracefully)
+        raise OutOfTimeError(f"{left:.0f} s are left, {expected:.0f} s are needed")
+    if worker is not None:
+        told = {"block": task.id, "worker": str(worker.name), "since": time.time()}
+        worker.loop.add_callback(worker.log_event, TOPIC, told)
+    began = time.perf_counter()
+    return function(task), time.perf_counter() - began
+
+
+def _worker() -> Any:
+    try:
+        return get_worker()
+    except ValueError:  # called without a cluster
+        return None
 
 
 class _Window:
@@ -129,55 +188,120 @@ class _Window:
         listener: Listener,
         retries: int,
     ) -> None:
-        self.client, self.function, self.listener, self.retries = (
-            client,
-            function,
-            listener,
-            retries,
-        )
+        self.client, self.function = client, function
+        self.listener, self.retries = listener, retries
         self.waiting: Iterator[Task] = iter(tasks)
+        self.again: deque[tuple[Task, int]] = deque()  # failed, or given back: with its attempt
         self.live: dict[Future[Any], tuple[Task, int]] = {}
         self.failed: list[tuple[Task, BaseException]] = []
         self.progress = Progress(stage, len(tasks))
-        self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self.pace = Pace()
+        self._beginnings: Counter[str] = Counter()
+        self._ended: queue.SimpleQueue[Future[Any] | Mapping[str, Any]] = queue.SimpleQueue()
+        self._members = Members(client)
+        self._looked = 0.0
         self._run = uuid.uuid4().hex[:8]
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear what workers begin, for the length of a `with` block."""
+        with scheduler_needed(self.client):
+            self.client.subscribe_topic(TOPIC, lambda event: self._ended.put(event[1]))
+        try:
+            yield
+        finally:
+            if self.client.status == "running":
+                with suppress(Exception):  # nobody hears it any more, whatever becomes of it
+                    self.client.unsubscribe_topic(TOPIC)
 
     def fill(self) -> None:
         """Submit until every worker has `WINDOW` tasks (one worker's worth where there is none)."""
         require_scheduler(self.client)
-        with scheduler_needed(self.client):
-            self.progress.workers = len(self.client.nthreads())
+        self._look()
         while len(self.live) < WINDOW * max(1, self.progress.workers):
-            task = next(self.waiting, None)
-            if task is None:
+            submitted = self._submit_next()
+            if not submitted:
                 return
+
+    def _look(self) -> None:
+        """Count the workers, and ask those that are new; not at every block."""
+        now = time.monotonic()
+        if now - self._looked < TICK_SECONDS and self.progress.workers:
+            return
+        self._looked = now
+        with scheduler_needed(self.client):
+            addresses = self.client.nthreads()
+        self.progress.workers = len(addresses)
+        self._members.admit(addresses)
+
+    def _submit_next(self) -> bool:
+        """Submit a task if there is one that may run now: those that failed come last."""
+        task = next(self.waiting, None)
+        if task is not None:
             self._submit(task, 0)
+            return True
+        if not self.again:
+            return False
+        task, attempt = self.again[0]
+        alone = self._is_last(attempt)
+        if self.live and (alone or any(self._is_last(other) for _, other in self.live.values())):
+            return False  # the neighbours of a block that kills its worker would die too
+        self.again.popleft()
+        self._submit(task, attempt)
+        return not alone
+
+    def _is_last(self, attempt: int) -> bool:
+        return 0 < attempt == self.retries
 
     def _submit(self, task: Task, attempt: int) -> None:
         # A new key for each attempt: under an old one the scheduler answers with the old error.
-        key = f"{self.progress.stage}-{self._run}-{task.id}-{attempt}"
-        future = self.client.submit(self.function, task, key=key, pure=False, retries=0)
+        key = f"{self.progress.stage}-{self._run}-{task.id}-{uuid.uuid4().hex[:6]}"
+        future = self.client.submit(
+            begin, self.function, task, self.pace.expected, key=key, pure=False, retries=0
+        )
         self.live[future] = (task, attempt)
         future.add_done_callback(self._ended.put)
 
     def step(self) -> None:
-        """Wait for one task to end, or for a tick, and act on it."""
+        """Wait for one task to begin or end, or for a tick, and act on it."""
         self.listener(self.progress)
         try:
-            future = self._ended.get(timeout=TICK_SECONDS)
+            told = self._ended.get(timeout=TICK_SECONDS)
         except queue.Empty:
             self.fill()  # workers may have joined
             return
-        if future not in self.live:
+        if isinstance(told, Mapping):
+            self._begun(told)
+        elif told in self.live:
+            self._end(told, *self.live.pop(told))
+            self.fill()
+
+    def _begun(self, told: Mapping[str, Any]) -> None:
+        """A block has begun on a worker; once too often, and it is given up."""
+        block = str(told["block"])
+        future = next((f for f, (task, _) in self.live.items() if task.id == block), None)
+        if future is None:  # it has ended meanwhile
             return
-        task, attempt = self.live.pop(future)
+        self.progress.running[block] = (str(told["worker"]), float(told["since"]))
+        self._beginnings[block] += 1
+        if self._beginnings[block] > MOST_BEGINNINGS:
+            task, attempt = self.live.pop(future)
+            self.client.cancel([future], force=True)
+            text = f"begun {MOST_BEGINNINGS} times and never ended: its workers ended before it"
+            self._give_up(task, attempt, TimeoutError(text))
+            self.fill()
+
+    def _end(self, future: Future[Any], task: Task, attempt: int) -> None:
         with scheduler_needed(self.client):
             answer = future.result() if future.status == "finished" else _exception_of(future)
+        self.progress.running.pop(task.id, None)
         if isinstance(answer, BaseException):
             self._retry(task, attempt, answer)
         else:
-            self.progress.add(answer)
-        self.fill()
+            report, seconds = answer
+            self.pace.learn(seconds)
+            self._beginnings.pop(task.id, None)
+            self.progress.add(report)
 
     def cancel(self) -> None:
         """Give up what is in flight; a scheduler that is gone needn't be told."""
@@ -187,20 +311,56 @@ class _Window:
 
     def _retry(self, task: Task, attempt: int, error: BaseException) -> None:
         require_scheduler(self.client)  # without it each task ends as cancelled
-        if isinstance(error, InputError) or is_disk_full(error):
+        if isinstance(error, OutOfTimeError):
+            log.info("%s %s: %s, another worker does it", self.progress.stage, task.id, error)
+            self.again.appendleft((task, attempt))
+        elif isinstance(error, OutputInUseError) or is_disk_full(error):
             raise error
-        if attempt < self.retries:
+        elif isinstance(error, InputError):  # does not get better by repeating
+            self._give_up(task, attempt, error)
+            if not self.progress.blocks_done and len(self.failed) >= CONVINCED:
+                raise error
+        elif attempt < self.retries:
             log.warning("%s %s: %r, tried again", self.progress.stage, task.id, error)
-            self._submit(task, attempt + 1)
+            self.again.append((task, attempt + 1))
         else:
-            log.error("%s %s failed: %r", self.progress.stage, task.id, error)
-            self.failed.append((task, error))
+            self._give_up(task, attempt, error)
+
+    def _give_up(self, task: Task, attempt: int, error: BaseException) -> None:
+        log.error("%s %s failed: %r", self.progress.stage, task.id, error)
+        self.failed.append((task, error))
+        self.progress.running.pop(task.id, None)
+        self.progress.failed.append(
+            {
+                "block": task.id,
+                "stage": self.progress.stage,
+                "error": f"{type(error).__name__}: {error}",
+                "attempts": attempt + 1,
+                "traceback": "".join(traceback.format_exception(error)),
+            }
+        )
+
+    def raise_failures(self) -> None:
+        """One error for all that was given up: the first itself where nothing went well."""
+        if not self.failed:
+            return
+        first = self.failed[0][1]
+        if isinstance(first, InputError) and not self.progress.blocks_done:
+            raise first
+        raise BlocksFailedError(
+            _failure_text(self.progress.stage, self.failed, self.progress.blocks)
+        )
 
 
 def _exception_of(future: Future[Any]) -> BaseException:
     """Why a future did not finish; a lost or cancelled one has no exception of its own."""
     if future.status == "error":
         error = future.exception()
+        if isinstance(error, KilledWorker):
+            return RuntimeError(
+                f"{error.allowed_failures + 1} workers died while they did it: out of memory? "
+                "Give each more (--memory, fewer --workers), or look into the workers' logs"
+            )
         if isinstance(error, BaseException):
             return error
     return RuntimeError(f"the scheduler gave the task up ({future.status})")
