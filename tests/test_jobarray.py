@@ -346,7 +346,7 @@ def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, m
         patch.setattr(jobarray, "stream_block", full)
         with pytest.raises(DiskFullError, match=r"no space is left for .*still to be written"):
             steps.run(prepared, shard="1/2")
-    _, status = RunFolder.of(output).statuses()
+    _prepare, status = RunFolder.of(output).statuses()
     assert status.state == "failed"
     assert "no space is left for" in status.message
     assert steps.run(prepared, shard="1/2").progress.rows_done == 20
@@ -369,10 +369,10 @@ def test_finalize_says_in_the_run_folder_that_all_is_done(prepared, output):
     for shard in ("1/2", "2/2"):
         steps.run(prepared, shard=shard)
     steps.finalize(prepared)
-    driver, *elements = RunFolder.of(output).statuses()
+    driver, prepare, *elements = RunFolder.of(output).statuses()
     assert (driver.state, driver.stage, driver.blocks_done) == ("done", "finalize", CHUNK_ROWS)
     assert [status.writer for status in elements] == ["shard-0001-of-0002", "shard-0002-of-0002"]
-    assert {status.state for status in elements} == {"done"}
+    assert {status.state for status in (prepare, *elements)} == {"done"}
     assert sum(status.rows_done for status in elements) == 40
     assert all(status.updated >= began and status.bytes_written > 0 for status in elements)
 

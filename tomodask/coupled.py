@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tomodask import arrays
 from tomodask.arrays import empty
 from tomodask.blocks import Block, MemoryNeed
 from tomodask.blockwise import fdk_blockwise, forget, reconstruct_blockwise
@@ -216,6 +217,7 @@ def write_block(task: WriteTask) -> dict[str, Any]:
         "rows": stop - start,
         "bytes_read": len(task.sources) * slices.nbytes,
         "bytes_written": sum(shard.size for shard in shards),
+        "peak_bytes": arrays.peak_bytes(),
     }
     task.job.ledger.record(task.block.id, shards, report)
     return report
@@ -249,8 +251,9 @@ class _Iterations:
         total.blocks_done = self._blocks + operation.blocks_done
         if operation.ended is not None:
             self._blocks += operation.blocks
-            for report in operation.reports:
-                total.bytes_written += int(report.get("bytes_written", 0))
+            total.bytes_read += operation.bytes_read
+            total.bytes_written += operation.bytes_written
+            total.peak_bytes = max(total.peak_bytes, operation.peak_bytes)
         a_round = total.blocks_done / max(1, self._iteration)
         total.blocks = max(total.blocks_done + 1, round(a_round * self._num_iterations))
         self._listener(total)

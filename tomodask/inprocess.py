@@ -18,7 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from tomodask.cluster.run import CONVINCED, RETRIES, Progress, Report
+from tomodask.cluster.reports import Report
+from tomodask.cluster.run import CONVINCED, RETRIES, Progress
 from tomodask.cluster.walltime import Pace, job_end, seconds_left
 from tomodask.errors import (
     BlocksFailedError,

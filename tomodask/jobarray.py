@@ -37,14 +37,14 @@ from tomodask.errors import (
 from tomodask.inprocess import ends_on_sigterm, work_through
 from tomodask.lease import held, owner_of
 from tomodask.ledger import Ledger
-from tomodask.pipeline import begin_volume, followed, scan_of, scan_path, with_jobs
+from tomodask.pipeline import begin_volume, followed, scan_of, with_jobs
 from tomodask.projectors import prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe, run_hash
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import BlockTask, RunPlan, kept_center, known_center, plan_run
-from tomodask.samples import required
+from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
 from tomodask.shards import remove_partials
 from tomodask.stream import stream_block
@@ -96,10 +96,10 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
     folder = RunFolder.of(output)
     with (
         custody(output) as lease,
-        RunLog(folder, listener, is_ours=lease.is_held) as told,
+        RunLog(folder, listener, writer="prepare", is_ours=lease.is_held) as told,
         followed(recipe, None, folder, told) as force,
     ):
-        keep_recipe(folder, recipe)
+        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
@@ -108,6 +108,7 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         lease.check()
         volume = begin_volume(recipe, output, plan)
         prepared = Prepared(output, plan.digest, volume.uuid, plan.center, _count(volume))
+        keep_recipe(folder, recipe)
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
         told.close("done", "prepared, its elements may begin")

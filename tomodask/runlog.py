@@ -19,9 +19,10 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tomodask.cluster.run import Listener, Progress, silent
-from tomodask.errors import CancelledRunError, FormatError, TomodaskError
+from tomodask.errors import CancelledRunError, TomodaskError
 from tomodask.recipe import Recipe
 from tomodask.runfolder import DRIVER, RunFolder, Status
+from tomodask.runstate import who_cancelled
 
 STATUS_SECONDS = 2.0  # between two statuses
 TAKE_SECONDS = 0.2  # between two looks at progress, of which there may be hundreds a second
@@ -29,7 +30,6 @@ CANCEL_SECONDS = 1.0  # between two looks for a request to stop
 MOST_FAILED = 1000  # blocks in a status, which is written whole every time; the events have all
 MOST_TRACEBACKS = 100
 MOST_CHARACTERS = 20_000  # of an error or traceback
-BY_HAND = "somebody, by a file named cancel"
 
 log = logging.getLogger(__name__)
 
@@ -206,17 +206,6 @@ def how_it_ended(error: BaseException | None) -> tuple[str, str]:
     if not isinstance(error, Exception):  # Ctrl-C, a signal that became an exit
         return "interrupted", type(error).__name__
     return "failed", str(error) if isinstance(error, TomodaskError) else repr(error)
-
-
-def who_cancelled(folder: RunFolder) -> str | None:
-    """Who asked the run to stop; an empty file counts, a disk that can't be read does not."""
-    try:
-        return folder.cancel_requested()
-    except FormatError:
-        return BY_HAND
-    except OSError as error:
-        log.info("%s: no look for a request to cancel, %s", folder.path, error)
-        return None
 
 
 # ---- the recipe that is kept -----------------------------------------------------------------

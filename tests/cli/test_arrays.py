@@ -113,7 +113,7 @@ def test_an_element_listens_to_nobody_and_ends_on_sigterm(recipe, tmp_path):
     assert process.net_connections() == []
     os.kill(element.pid, signal.SIGTERM)
     assert element.wait(30) == 143
-    _, status = folder.statuses()
+    _prepare, status = folder.statuses()
     assert status.state == "interrupted"
     assert execute(["run", str(recipe), "--shard", "1/1"]) == 0
     assert execute(["finalize", str(recipe)]) == 0
