@@ -15,6 +15,7 @@ from tomodask.cluster.local import Workers, local_cluster
 from tomodask.elements import Element
 from tomodask.errors import (
     BlocksLeftError,
+    CancelledRunError,
     DiskFullError,
     InputError,
     OutputExistsError,
@@ -154,12 +155,12 @@ def test_a_prepare_that_was_killed_goes_on_without_another_search(
     class Killed(BaseException):
         pass
 
-    write = RunFolder.write_json
+    write_json = RunFolder.write_json
 
     def killed(folder, name, tree):
-        if name == "prepared.json":
+        if name == jobarray.NOTE:
             raise Killed
-        return write(folder, name, tree)
+        return write_json(folder, name, tree)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_json", killed)  # the last thing it does
@@ -351,13 +352,25 @@ def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, m
     assert steps.run(prepared, shard="1/2").progress.rows_done == 20
 
 
+def test_elements_that_begin_after_a_request_to_cancel_do_nothing(prepared, output):
+    """Those that still wait in the queue are to stop as well."""
+    RunFolder.of(output).request_cancel("somebody")
+    for shard in ("1/2", "2/2"):
+        with pytest.raises(CancelledRunError, match="cancelled by somebody"):
+            steps.run(prepared, shard=shard)
+    with pytest.raises(BlocksLeftError, match=r"element 1/2 \(cancelled\).*2/2 \(cancelled\)"):
+        steps.finalize(prepared)
+    steps.prepare(prepared)
+    assert steps.run(prepared, shard="1/2").progress.rows_done == 20
+
+
 def test_finalize_says_in_the_run_folder_that_all_is_done(prepared, output):
     began = time.time()
     for shard in ("1/2", "2/2"):
         steps.run(prepared, shard=shard)
     steps.finalize(prepared)
     driver, prepare, *elements = RunFolder.of(output).statuses()
-    assert (driver.state, driver.blocks_done, driver.rows_done) == ("done", CHUNK_ROWS, 40)
+    assert (driver.state, driver.stage, driver.blocks_done) == ("done", "finalize", CHUNK_ROWS)
     assert [status.writer for status in elements] == ["shard-0001-of-0002", "shard-0002-of-0002"]
     assert {status.state for status in (prepare, *elements)} == {"done"}
     assert sum(status.rows_done for status in elements) == 40

@@ -99,6 +99,7 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         RunLog(folder, listener, writer="prepare", is_ours=lease.is_held) as told,
         followed(recipe, None, folder, told) as force,
     ):
+        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
@@ -108,9 +109,9 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         volume = begin_volume(recipe, output, plan)
         prepared = Prepared(output, plan.digest, volume.uuid, plan.center, _count(volume))
         keep_recipe(folder, recipe)
-        folder.clear_cancel()
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
+        told.close("done", "prepared, its elements may begin")
     return prepared
 
 
@@ -223,19 +224,15 @@ def finalize(recipe: Recipe) -> Prepared:
     ledger = Ledger.of(output, prepared.uuid, prepared.digest)
     _refuse_missing(prepared)  # before the lease: what elements are writing stays
     folder = RunFolder.of(output)
-    with custody(output) as lease:
+    with custody(output) as lease, RunLog(folder, is_ours=lease.is_held) as told:
+        rows = prepared.chunk_rows
+        told.tell(stage="finalize", blocks=rows, blocks_done=rows)
         volume = Volume.open(output)
         refuse_replaced(output, volume.uuid, ledger)
         lease.check()
         ledger.compact()
         volume.finish()
         _forget_killed(output)
-        rows, blocks = volume.spec.shape[0], prepared.chunk_rows
-        folder.write_status(
-            Status(
-                state="done", stage="finalize", blocks=blocks, blocks_done=blocks, rows_done=rows
-            )
-        )
     return prepared
 
 
