@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tomodask import arrays
 from tomodask.arrays import empty
 from tomodask.blocks import Block, MemoryNeed
 from tomodask.blockwise import fdk_blockwise, forget, reconstruct_blockwise
@@ -216,6 +217,7 @@ def write_block(task: WriteTask) -> dict[str, Any]:
         "rows": stop - start,
         "bytes_read": len(task.sources) * slices.nbytes,
         "bytes_written": sum(shard.size for shard in shards),
+        "peak_bytes": arrays.peak_bytes(),
     }
     task.job.ledger.record(task.block.id, shards, report)
     return report
@@ -240,7 +242,7 @@ class _Iterations:
     def __init__(self, listener: Listener, num_iterations: int) -> None:
         self.progress = Progress("iterate", 1)
         self._listener, self._num_iterations = listener, num_iterations
-        self._blocks, self._iteration = 0, 0
+        self._blocks, self._iteration, self._peak = 0, 0, 0
 
     def __call__(self, operation: Progress) -> None:
         """The listener of the operations."""
@@ -250,7 +252,10 @@ class _Iterations:
         if operation.ended is not None:
             self._blocks += operation.blocks
             for report in operation.reports:
+                total.bytes_read += int(report.get("bytes_read", 0))
                 total.bytes_written += int(report.get("bytes_written", 0))
+                self._peak = max(self._peak, int(report.get("peak_bytes", 0)))
+            total.reports[:] = [{"peak_bytes": self._peak}]
         a_round = total.blocks_done / max(1, self._iteration)
         total.blocks = max(total.blocks_done + 1, round(a_round * self._num_iterations))
         self._listener(total)

@@ -72,6 +72,14 @@ class UnfinishedError(InputError):
 class MemoryBudgetError(TomodaskError, MemoryError):
     """Not even the smallest block fits into a worker's memory."""
 
+    exit_code = 4
+
+
+class PlanError(TomodaskError, OSError):
+    """What a run needs does not fit into the machine: a disk, a GPU, the memory of all workers."""
+
+    exit_code = 4
+
 
 class MissingPackageError(TomodaskError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""

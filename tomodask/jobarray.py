@@ -37,14 +37,14 @@ from tomodask.errors import (
 from tomodask.inprocess import Reporter, ends_on_sigterm, work_through
 from tomodask.lease import held, owner_of
 from tomodask.ledger import Ledger
-from tomodask.pipeline import begin_volume, followed, scan_of, scan_path, with_jobs
+from tomodask.pipeline import begin_volume, followed, scan_of, with_jobs
 from tomodask.projectors import prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe, run_hash
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import BlockTask, RunPlan, plan_run
-from tomodask.samples import required
+from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
 from tomodask.stream import stream_block
 from tomodask.volumestore import Volume, volume_metadata

@@ -15,6 +15,7 @@ from typing import Any
 
 from distributed import Client
 
+from tomodask import arrays
 from tomodask.blocks import Block
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.run import Listener, Progress, run_blocks, silent
@@ -22,7 +23,7 @@ from tomodask.cluster.workforce import Workforce, workforce
 from tomodask.coupled import is_coupled, plan_coupled, reconstruct_coupled
 from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
 from tomodask.elements import refuse_while_elements_live
-from tomodask.errors import InputError, OutputExistsError
+from tomodask.errors import OutputExistsError
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import (
     IngestPlan,
@@ -44,7 +45,7 @@ from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
 from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import BlockTask, Job, RunPlan, plan_run
-from tomodask.samples import required
+from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
 from tomodask.stream import block_report, in_order, stream_block
 from tomodask.volumestore import Volume, create_volume, remove_volume, volume_metadata
@@ -88,7 +89,7 @@ def ingest_task(job: IngestJob) -> dict[str, Any]:
     """Copy one run of frames and enter it in the ledger."""
     found = scan_metadata(job.task.path) or {"uuid": "nobody's"}
     refuse_replaced(job.task.path, found["uuid"], job.ledger)
-    report = ingest_block(job.task)
+    report = {**ingest_block(job.task), "peak_bytes": arrays.peak_bytes()}
     shards = report.pop("shards")
     job.ledger.record(job.id, shards, report)
     return report
@@ -109,16 +110,6 @@ def ingest(
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
         keep_recipe(folder, recipe)
         return _ingest(recipe, force, with_jobs(told, force))
-
-
-def scan_path(recipe: Recipe) -> Path:
-    """Where the scan store of a raw source is kept: beside the output unless the recipe says."""
-    if recipe.scan is not None:
-        return Path(recipe.scan)
-    if recipe.output is None:
-        raise InputError("say where the scan store goes: `tomodask ingest SOURCE SCAN.zarr`")
-    output = Path(recipe.output)
-    return output.with_name(output.name.removesuffix(".zarr") + ".scan.zarr")
 
 
 def _ingest(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Path, Progress | None]:

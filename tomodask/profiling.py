@@ -8,7 +8,6 @@ largest of the three shares tells which of them the others wait for.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import uuid
@@ -24,10 +23,10 @@ from tomodask.cluster.local import available_cores
 from tomodask.directfile import DirectFile
 from tomodask.geometry import ParallelBeam
 from tomodask.pipeline import Result
-from tomodask.reconstruct.fbp import padded_length
 from tomodask.scan import Scan
 from tomodask.shards import swap_in, sync_folder
 from tomodask.stream import STAGES
+from tomodask.workload import fbp_operations
 
 PROBE_BYTES = 64 * 2**20  # copied, and written to the disk: larger than a cache, a moment's work
 PROBE_MATRIX = 1024
@@ -43,17 +42,6 @@ ADVICE = {
     "write": "the volume is written slower than it is made: a faster disk or more of them, "
     "volume.compression=lz4, or fewer workers on one disk",
 }
-
-
-def fbp_operations(geometry: ParallelBeam) -> float:
-    """Operations of a slice by the usual count for FFTs, 5 n log2 n, half of it for real ones.
-
-    One padded transform of each view and one of the slice: what filtered back-projection by the
-    central slice theorem costs at least. Filtering and gridding are not counted.
-    """
-    n, pixels = padded_length(geometry.det_count), geometry.det_count**2
-    views = geometry.num_angles * 2.5 * n * math.log2(n)
-    return views + 2.5 * pixels * math.log2(pixels)
 
 
 OPERATIONS: Mapping[str, Callable[[ParallelBeam], float]] = {"fbp": fbp_operations}

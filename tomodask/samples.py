@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -46,6 +47,16 @@ def find_center_of(scan: Scan | RawScan, recipe: Recipe) -> CenterEstimate:
 
 def center_sinograms(scan: Scan | RawScan, recipe: Recipe) -> tuple[np.ndarray, ParallelBeam]:
     """Corrected sinograms (row, angle, column) of rows spread over those to reconstruct."""
+    starts, height = center_bands(scan, recipe)
+    if isinstance(scan, RawScan):  # each read goes through all frames: one for all groups
+        rows = np.unique((starts[:, None] + np.arange(height)).ravel())
+        return read_spread(scan, recipe, rows)
+    parts = [corrected_sinograms(scan, recipe, int(s), int(s) + height) for s in starts]
+    return np.concatenate([sinograms for sinograms, _ in parts]), parts[0][1]
+
+
+def center_bands(scan: Scan | RawScan, recipe: Recipe) -> tuple[np.ndarray, int]:
+    """First detector rows of the bands that vote for the centre, and the height of each."""
     first, last = slice_range(recipe, scan.geometry)
     columns = column_range(recipe, scan.geometry)
     row_bytes = 4 * scan.geometry.num_angles * (columns[1] - columns[0])
@@ -54,12 +65,7 @@ def center_sinograms(scan: Scan | RawScan, recipe: Recipe) -> tuple[np.ndarray, 
     groups = max(1, wanted // height)
     # The middle of equal parts: the first and last rows of a detector are often dark.
     starts = first + ((np.arange(groups) + 0.5) / groups * (last - first) - height / 2).astype(int)
-    starts = np.clip(starts, first, last - height)
-    if isinstance(scan, RawScan):  # each read goes through all frames: one for all groups
-        rows = np.unique((starts[:, None] + np.arange(height)).ravel())
-        return read_spread(scan, recipe, rows)
-    parts = [corrected_sinograms(scan, recipe, int(s), int(s) + height) for s in starts]
-    return np.concatenate([sinograms for sinograms, _ in parts]), parts[0][1]
+    return np.clip(starts, first, last - height), height
 
 
 def corrections_for(scan: Scan | RawScan, recipe: Recipe) -> tuple[Correction, ...]:
@@ -135,6 +141,16 @@ def slice_range(recipe: Recipe, geometry: ParallelBeam) -> tuple[int, int]:
 
 def column_range(recipe: Recipe, geometry: ParallelBeam) -> tuple[int, int]:
     return _within(recipe.columns, geometry.det_count, "columns")
+
+
+def scan_path(recipe: Recipe) -> Path:
+    """Where the scan store of a raw source is kept: beside the output unless the recipe says."""
+    if recipe.scan is not None:
+        return Path(recipe.scan)
+    if recipe.output is None:
+        raise InputError("say where the scan store goes: `tomodask ingest SOURCE SCAN.zarr`")
+    output = Path(recipe.output)
+    return output.with_name(output.name.removesuffix(".zarr") + ".scan.zarr")
 
 
 def _within(asked: tuple[int, int] | None, size: int, name: str) -> tuple[int, int]:

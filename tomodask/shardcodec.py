@@ -278,6 +278,11 @@ def morton_order(grid: Index) -> list[Index]:
     return sorted(product(*map(range, grid)), key=code)
 
 
+def index_bytes(chunks: int) -> int:
+    """Of the index of a shard of so many chunks."""
+    return 2 * _INDEX_DTYPE.itemsize * chunks + CHECKSUM_BYTES
+
+
 def _with_checksum(content: bytes) -> bytes:
     return content + int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 

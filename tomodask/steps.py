@@ -8,6 +8,7 @@ Settings are those of a recipe (`tomodask init` lists them); they are checked as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,17 +20,21 @@ from tomodask import describe as _describe
 from tomodask import doctor as _doctor
 from tomodask import jobarray as _jobarray
 from tomodask import pipeline as _pipeline
+from tomodask import planning as _planning
 from tomodask import preview as _preview
 from tomodask import samples as _samples
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.run import Listener, silent
+from tomodask.cluster.scripts import Request, batch_script
 from tomodask.export import export_volume
+from tomodask.forecast import Forecast
 from tomodask.layers import Layer, assignments, recipe_file, resolve
 from tomodask.recipe import Recipe, write_commented
 
 __all__ = [
     "cancel",
     "center",
+    "cluster_script",
     "demo",
     "doctor",
     "export",
@@ -37,6 +42,7 @@ __all__ = [
     "info",
     "ingest",
     "init",
+    "plan",
     "prepare",
     "preview",
     "reconstruct",
@@ -97,6 +103,28 @@ def reconstruct(
     """Reconstruct a raw scan, scan store or Zarr stack into an OME-Zarr volume."""
     recipe = recipe_of(source, settings, output=output)
     return _pipeline.reconstruct(recipe, client=client, listener=listener)
+
+
+def plan(
+    recipe: PathLike | Recipe,
+    *overrides: str,
+    scan: str | None = None,
+    dtype: str = "uint16",
+    hardware: Mapping[str, Any] | PathLike | None = None,
+    measure: bool = False,
+) -> Forecast:
+    """What a run of a recipe will take; refuses what can't fit.
+
+    Parameters
+    ----------
+    scan : "STEPSxVIEWSxROWSxCOLUMNS" of `dtype`, for a source that is not there yet.
+    hardware : fields of `Hardware` that are stated, or a file of them; None: what was measured for
+        this output before, if anything was.
+    measure : how fast it is is measured here, in some 20 seconds.
+    """
+    recipe = _recipe(recipe, overrides)
+    stated, file = ({}, hardware) if not isinstance(hardware, Mapping) else (hardware, None)
+    return _planning.plan(recipe, stated, file, measure=measure, scan=scan, dtype=dtype)[0]
 
 
 def prepare(
@@ -168,3 +196,13 @@ def resume(
     if recipe.output is None:
         return _pipeline.ingest(recipe, client=client, listener=listener)[0]
     return _pipeline.run(recipe, client=client, listener=listener)
+
+
+def cluster_script(
+    recipe: PathLike, *overrides: str, system: str, request: Request | None = None
+) -> str:
+    """A batch script that runs a recipe inside one job, or as a job array; paths from here."""
+    resolved, _ = resolve([recipe_file(recipe), assignments(overrides)])
+    output = Path(_samples.required(resolved.output, "output"))
+    ask = request or Request()
+    return batch_script(system, Path(recipe), output, ask, overrides=overrides)

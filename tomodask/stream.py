@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from tomodask import arrays
 from tomodask.blocks import Block, sub_blocks
 from tomodask.preprocess import apply_corrections
 from tomodask.projections import Projections
@@ -133,6 +134,7 @@ class _Stream:
                 _raise_first(reading, computing, writing)
         report = block_report(self.job, self.block, self.parts, self.shards, self.counts)
         report["seconds"] = self.clock.seconds()
+        report["peak_bytes"] = arrays.peak_bytes()
         self.job.ledger.record(self.block.id, in_order(self.shards), report)
         return report
 

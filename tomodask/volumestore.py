@@ -31,6 +31,7 @@ from tomodask.directfile import BUFFER_BYTES
 from tomodask.errors import FormatError, InputError, OutputExistsError
 from tomodask.ledger import remove_known, remove_ledgers
 from tomodask.pyramid import halve
+from tomodask.shardcodec import index_bytes
 from tomodask.shards import (
     PARTIAL_NAME,
     PARTIAL_SUFFIX,
@@ -332,6 +333,22 @@ def write_bytes(spec: VolumeSpec, rows: int) -> int:
     is_plain = spec.compression == "none"
     encoding = chunk + BUFFER_BYTES if is_plain else ENCODE_COPIES * shard
     return halved + 3 * ny * nx * itemsize + SHARDS_IN_FLIGHT * encoding
+
+
+def stored_bytes(spec: VolumeSpec, rows: int) -> int:
+    """Bytes of the files, all levels, of the first so many rows, whole shards or all there are.
+
+    Of a compressed volume those of its plain chunks, which is what it takes at most.
+    """
+    total, itemsize = 0, np.dtype(np.float32).itemsize
+    for level in range(spec.num_levels):
+        shape = (-(-rows >> level), *spec.level_shape(level)[1:])
+        chunk, shard = spec.chunk_shape(level), spec.shard_shape(level)
+        chunks = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
+        shards = math.prod(-(-n // s) for n, s in zip(shape, shard, strict=True))
+        total += chunks * math.prod(chunk) * itemsize
+        total += shards * index_bytes(math.prod(shard) // math.prod(chunk))
+    return total
 
 
 def _even_part(length: int, most: int) -> int:

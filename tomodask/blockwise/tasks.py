@@ -78,6 +78,7 @@ def work(task: BlockTask) -> dict[str, Any]:
             "bytes_written": files.bytes_written,
             "sums": sums.tolist(),
             "block": task.id,
+            "peak_bytes": memory.peak_bytes(),
         }
     Ledger(task.ledger).record(task.id, (), report)
     del computed, inputs

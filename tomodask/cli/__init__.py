@@ -1,7 +1,7 @@
 """The command line: `tomodask COMMAND`; each answers in words, or in JSON with --json.
 
-Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed or are damaged, 130
-interrupted.
+Exit codes: 0 done, 1 our bug, 2 usage or bad input, 3 some blocks failed or are damaged, 4 refused
+by the plan, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import arrays, control, look, steps
+from tomodask.cli import arrays, clusters, control, look, planning, steps
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-COMMANDS = (
+COMMANDS: tuple[Callable[..., None], ...] = (
     look.demo,
     steps.ingest,
     look.info,
@@ -39,6 +39,7 @@ COMMANDS = (
     look.export,
     look.doctor,
     look.init,
+    planning.plan,
     steps.run,
     arrays.prepare,
     arrays.finalize,
@@ -46,6 +47,9 @@ COMMANDS = (
     control.cancel,
     control.resume,
 )
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "cluster": (clusters.script,)
+}  # `tomodask cluster script`
 
 
 def _errors() -> Console:
@@ -72,6 +76,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 for _command in COMMANDS:
     app.command()(_guarded(_command))
+for _name, _commands in GROUPS.items():
+    _group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    for _command in _commands:
+        _group.command()(_guarded(_command))
+    app.add_typer(_group, name=_name, help=(clusters.__doc__ or "").partition("\n")[0])
 
 
 @app.callback(invoke_without_command=True)

@@ -163,7 +163,7 @@ def begin(
             worker.loop.add_callback(worker.close_gracefully)
         raise OutOfTimeError(f"{left:.0f} s are left, {expected:.0f} s are needed")
     if worker is not None:
-        told = {"block": task.id, "worker": str(worker.name), "since": time.time()}
+        told = {"block": task.id, "name": str(worker.name), "since": time.time()}
         worker.loop.add_callback(worker.log_event, TOPIC, told)
     began = time.perf_counter()
     return function(task), time.perf_counter() - began
@@ -282,7 +282,7 @@ class _Window:
         future = next((f for f, (task, _) in self.live.items() if task.id == block), None)
         if future is None:  # it has ended meanwhile
             return
-        self.progress.running[block] = (str(told["worker"]), float(told["since"]))
+        self.progress.running[block] = (str(told["name"]), float(told["since"]))
         self._beginnings[block] += 1
         if self._beginnings[block] > MOST_BEGINNINGS:
             task, attempt = self.live.pop(future)
