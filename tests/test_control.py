@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tomodask import control, runlog, runstate, steps
+from tomodask import control, runlog, steps
 from tomodask.blocks import chunk_rows_done
 from tomodask.cli import execute
 from tomodask.cluster.local import Workers, local_cluster
@@ -35,8 +35,9 @@ from tomodask.ledger import Entry, ledgers_of
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe
-from tomodask.runstate import STATES, rate_of, run_state
+from tomodask.runstate import rate_of, run_state
 from tomodask.volumestore import VolumeSpec, create_volume, volume_metadata
+from tomodask.writers import STATES
 
 BLOCKS = 10  # chunk rows of 4
 SETTINGS = {"center": 23.0, "volume": {"chunk_rows": 4}}
@@ -193,7 +194,7 @@ def test_what_is_no_run_is_refused_by_name(tmp_path):
 
 def elsewhere(monkeypatch) -> None:
     """From now on we look from another machine."""
-    monkeypatch.setattr(runstate, "this_machine", lambda: "another boot")
+    monkeypatch.setattr("tomodask.writers.this_machine", lambda: "another boot")
     monkeypatch.setattr("tomodask.lease.this_machine", lambda: "another boot")
 
 
@@ -404,11 +405,12 @@ def test_of_too_few_blocks_there_is_no_rate(entries):
     assert rate_of(entries, None, 5.0) is None
 
 
-def test_the_time_left_is_what_the_rate_says(tmp_path, monkeypatch):
+def test_the_time_left_is_what_the_rate_says(tmp_path):
     output = tmp_path / "volume.zarr"
     with held(output):
-        told(RunFolder.of(output), stage="reconstruct", started=time.time() - 4)
-        partly_done(output, 2)  # in 4 s; 8 are left
+        partly_done(output, 2)  # in the 4 s since the stage began; 8 are left
+        began = time.time() - 100
+        told(RunFolder.of(output), stage="reconstruct", started=began, seconds=4.0)
         assert run_state(output).eta_s == pytest.approx(16, rel=0.2)
 
 

@@ -1,5 +1,6 @@
 """A job array without Dask: any elements in any order make the bytes that one run makes."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tomodask.cluster.local import Workers, local_cluster
 from tomodask.elements import Element
 from tomodask.errors import (
     BlocksLeftError,
+    DiskFullError,
     InputError,
     OutputExistsError,
     OutputInUseError,
@@ -130,6 +132,7 @@ def test_a_run_does_what_elements_have_left_and_the_other_way_round(
     prepared, output, client, expected, bytes_of, monkeypatch
 ):
     steps.run(prepared, shard="2/2")
+    monkeypatch.setattr("tomodask.runplan.find_center_of", refuse_search)  # it is kept
     rest = steps.run(prepared, client=client)
     assert rest.progress["reconstruct"].rows_done == 20
     assert bytes_of(output) == expected
@@ -283,9 +286,19 @@ def test_another_recipe_or_input_is_refused_and_the_difference_named(
             call()
     with pytest.raises(OutputExistsError, match=r"filter: ramp then, hann now.*--overwrite"):
         steps.prepare(other)
+    with pytest.raises(OutputExistsError, match=r"center: auto then, 20.0 now"):
+        steps.run(recipe_of(scan, output, center=20.0), shard="1/2")
     steps.reconstruct(scan, output, client=client, center=20.0, overwrite=True, **SMALL)
     with pytest.raises(InputError, match="was made anew since: give `tomodask prepare"):
         steps.run(prepared, shard="1/2")
+
+
+def test_a_centre_that_was_given_is_not_taken_for_one_that_was_found(scan, output, client):
+    steps.prepare(recipe_of(scan, output, center=20.0))
+    with pytest.raises(OutputExistsError, match=r"center: 20\.0 then, auto now"):
+        steps.run(recipe_of(scan, output), shard="1/2")
+    with pytest.raises(OutputExistsError, match=r"center: 20\.0 then, auto now"):
+        steps.prepare(recipe_of(scan, output))
 
 
 def test_an_input_that_changed_is_refused(prepared, output, client, tmp_path):
@@ -322,6 +335,20 @@ def test_a_run_that_is_complete_needs_no_ledger(prepared, output):
     shutil.rmtree(ledgers_of(output))
     assert steps.run(prepared, shard="1/3").progress.blocks == 0
     steps.finalize(prepared)
+
+
+def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, monkeypatch):
+    def full(task):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobarray, "stream_block", full)
+        with pytest.raises(DiskFullError, match=r"no space is left for .*still to be written"):
+            steps.run(prepared, shard="1/2")
+    (status,) = RunFolder.of(output).statuses()
+    assert status.state == "failed"
+    assert "no space is left for" in status.message
+    assert steps.run(prepared, shard="1/2").progress.rows_done == 20
 
 
 def test_finalize_says_in_the_run_folder_that_all_is_done(prepared, output):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +261,59 @@ def test_verify_names_the_shards_that_are_missing_or_changed(ledger, tmp_path):
     entry = ledger.done()["z0-32"]
     assert ledger.verify(entry, store) == entries[1:]
     assert ledger.verify(entry, store, checksums=False) == entries[2:]
+
+
+def store_of(ledger: Ledger, folder: Path, blocks: int) -> Path:
+    """A store with a shard of ten bytes for each block, all of them recorded."""
+    (folder / "0").mkdir(parents=True)
+    for number in range(blocks):
+        (folder / f"0/{number}").write_bytes(b"0123456789")
+        ledger.record(f"block-{number}", [ShardEntry(f"0/{number}", 10, 1)])
+    return folder
+
+
+@pytest.mark.parametrize("slow_seconds", [0, 60])  # a file server's, a disk's
+def test_blocks_whose_shards_are_gone_or_cut_are_not_intact(
+    ledger, tmp_path, monkeypatch, slow_seconds
+):
+    monkeypatch.setattr("tomodask.ledger.SLOW_SECONDS", slow_seconds)
+    monkeypatch.setattr("tomodask.ledger.PROBED_FILES", 3)
+    store = store_of(ledger, tmp_path / "volume.zarr", 20)
+    (store / "0/4").write_bytes(b"012345678")
+    (store / "0/17").unlink()
+    (store / "0/18").unlink()
+    (store / "0/18").mkdir()
+    expected = {f"block-{number}" for number in range(20)} - {"block-4", "block-17", "block-18"}
+    assert set(ledger.intact(store)) == expected
+
+
+def test_many_blocks_that_are_gone_are_told_in_few_lines(ledger, tmp_path, caplog):
+    store = store_of(ledger, tmp_path / "volume.zarr", 20)
+    shutil.rmtree(store / "0")
+    assert ledger.intact(store) == {}
+    assert len(caplog.records) == 6
+    assert "0/0 is missing or torn, block-0 is made again" in caplog.text
+    assert "15 more blocks" in caplog.text
+
+
+def test_sizes_are_asked_for_side_by_side_where_a_file_server_is_slow(
+    ledger, tmp_path, monkeypatch
+):
+    store = store_of(ledger, tmp_path / "volume.zarr", 20)
+    monkeypatch.setattr("tomodask.ledger.PROBED_FILES", 2)
+    meeting = threading.Barrier(3)  # none of three goes on before all of them ask
+    asked = iter(range(20))
+
+    def slow(path: str) -> int:
+        number = next(asked)
+        if number < 2:
+            time.sleep(0.01)
+        elif number < 5:
+            meeting.wait(10)
+        return 10
+
+    monkeypatch.setattr("tomodask.ledger._size", slow)
+    assert len(ledger.intact(store)) == 20
 
 
 def test_removing_ledgers_leaves_foreign_files(ledger, tmp_path):

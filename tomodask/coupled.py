@@ -242,7 +242,7 @@ class _Iterations:
     def __init__(self, listener: Listener, num_iterations: int) -> None:
         self.progress = Progress("iterate", 1)
         self._listener, self._num_iterations = listener, num_iterations
-        self._blocks, self._iteration, self._peak = 0, 0, 0
+        self._blocks, self._iteration = 0, 0
 
     def __call__(self, operation: Progress) -> None:
         """The listener of the operations."""
@@ -251,11 +251,9 @@ class _Iterations:
         total.blocks_done = self._blocks + operation.blocks_done
         if operation.ended is not None:
             self._blocks += operation.blocks
-            for report in operation.reports:
-                total.bytes_read += int(report.get("bytes_read", 0))
-                total.bytes_written += int(report.get("bytes_written", 0))
-                self._peak = max(self._peak, int(report.get("peak_bytes", 0)))
-            total.reports[:] = [{"peak_bytes": self._peak}]
+            total.bytes_read += operation.bytes_read
+            total.bytes_written += operation.bytes_written
+            total.peak_bytes = max(total.peak_bytes, operation.peak_bytes)
         a_round = total.blocks_done / max(1, self._iteration)
         total.blocks = max(total.blocks_done + 1, round(a_round * self._num_iterations))
         self._listener(total)

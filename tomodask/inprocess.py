@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from tomodask.cluster.run import RETRIES, Listener, Progress, Report, silent
+from tomodask.cluster.reports import Report
+from tomodask.cluster.run import RETRIES, Listener, Progress, silent
 from tomodask.cluster.walltime import Pace, job_end, seconds_left
 from tomodask.errors import (
     BlocksFailedError,

@@ -43,9 +43,10 @@ from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe, run_hash
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe
-from tomodask.runplan import BlockTask, RunPlan, plan_run
+from tomodask.runplan import BlockTask, RunPlan, kept_center, known_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
+from tomodask.shards import remove_partials
 from tomodask.stream import stream_block
 from tomodask.volumestore import Volume, volume_metadata
 
@@ -111,16 +112,6 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
     return prepared
-
-
-def kept_center(recipe: Recipe, scan: Scan, output: Path) -> float | None:
-    """The centre of a volume that this very recipe began, so that it isn't searched for again."""
-    metadata = volume_metadata(output)
-    if metadata is None:
-        return None
-    column = float(metadata["geometry"]["center_of_rotation"])
-    digest = run_hash(recipe, scan.signal, input_digest=scan.input_digest, center=column)
-    return column if digest == metadata.get("recipe_hash") else None
 
 
 # ---- as many times as it takes ---------------------------------------------------------------
@@ -315,11 +306,13 @@ def _spans(chunk_rows: list[int], rows: int, height: int) -> str:
 
 
 def _forget_killed(output: Path) -> None:
-    """Leases of elements that ended without letting go of them."""
-    live = live_elements(output)
-    for lease in (RunFolder.of(output).path / FOLDER).glob("shard-*.lease"):
+    """What elements that were killed have left in the run folder."""
+    live, folder = live_elements(output), RunFolder.of(output).path
+    for lease in (folder / FOLDER).glob("shard-*.lease"):
         if element_named(lease.stem) not in live:
             lease.unlink(missing_ok=True)
+    if not live:
+        remove_partials(folder)
 
 
 # ---- what was prepared -----------------------------------------------------------------------
@@ -334,12 +327,8 @@ def _prepared(recipe: Recipe, output: Path) -> Prepared:
             "first, once for all elements"
         )
     prepared = Prepared(output, **note)
-    digest = run_hash(
-        recipe,
-        metadata["signal"],
-        input_digest=metadata["input_digest"],
-        center=prepared.center,
-    )
+    column, source = known_center(recipe, metadata), metadata["input_digest"]
+    digest = run_hash(recipe, metadata["signal"], input_digest=source, center=column)
     if digest != prepared.digest:
         changed = differing_keys(metadata["recipe"], recipe.as_dict())
         raise OutputExistsError(

@@ -258,7 +258,7 @@ class _Bench:
         need = need_of_blocks(
             scan, plan.columns, plan.corrections, algorithm, recipe.backend, plan.threads, plan.spec
         ).bytes(plan.sub_rows)
-        peak = max(int(report["peak_bytes"]) for report in progress.reports)
+        peak = progress.peak_bytes
         self.rates = replace(
             self.rates,
             read_bytes=progress.bytes_read / seconds["read"],

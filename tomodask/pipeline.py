@@ -44,7 +44,7 @@ from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
 from tomodask.runlog import RunLog, keep_recipe
-from tomodask.runplan import BlockTask, Job, RunPlan, plan_run
+from tomodask.runplan import BlockTask, Job, RunPlan, kept_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
 from tomodask.stream import block_report, in_order, stream_block
@@ -194,7 +194,8 @@ def reconstruct(
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
-        plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
+        center = kept_center(recipe, scan, output)
+        plan = coupled.plan if coupled else plan_run(recipe, scan, force.size, center)
         lease.check()
         volume = begin_volume(recipe, output, plan)
         keep_recipe(folder, recipe)

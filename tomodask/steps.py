@@ -24,17 +24,22 @@ from tomodask import planning as _planning
 from tomodask import preview as _preview
 from tomodask import samples as _samples
 from tomodask.calibrate import CenterEstimate
+from tomodask.cluster.joining import JoinOptions, join
 from tomodask.cluster.run import Listener, silent
 from tomodask.cluster.scripts import Request, batch_script
+from tomodask.cluster.standing import serve
 from tomodask.export import export_volume
 from tomodask.forecast import Forecast
 from tomodask.layers import Layer, assignments, recipe_file, resolve
 from tomodask.recipe import Recipe, write_commented
+from tomodask.runfolder import RunFolder
 
 __all__ = [
     "cancel",
     "center",
+    "cluster_join",
     "cluster_script",
+    "cluster_start",
     "demo",
     "doctor",
     "export",
@@ -206,3 +211,13 @@ def cluster_script(
     output = Path(_samples.required(resolved.output, "output"))
     ask = request or Request()
     return batch_script(system, Path(recipe), output, ask, overrides=overrides)
+
+
+def cluster_start(run: PathLike, *, interface: str | None = None, port: int = 0) -> None:
+    """Run the scheduler of a run, by its folder OUTPUT.run, until SIGTERM or ctrl-C."""
+    serve(RunFolder(Path(run)), interface=interface, port=port)
+
+
+def cluster_join(run: PathLike, options: JoinOptions | None = None) -> int:
+    """Run workers for a run on this machine until it is over; returns how many were started."""
+    return join(RunFolder(Path(run)), options or JoinOptions())

@@ -47,9 +47,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     control.cancel,
     control.resume,
 )
-GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "cluster": (clusters.script,)
-}  # `tomodask cluster script`
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {  # `tomodask cluster script`
+    "cluster": (clusters.script, clusters.start, clusters.join),
+}
 
 
 def _errors() -> Console:

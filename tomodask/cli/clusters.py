@@ -65,6 +65,65 @@ def script(
         typer.echo(text, nl=False)
 
 
+def start(
+    run: Run,
+    host: Host = None,
+    interface: Interface = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any that is free.")] = 0,
+    idle: Annotated[
+        float | None, typer.Option(help="End after so many seconds without driver and workers.")
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Run the scheduler of a run; it ends at ctrl-C, or with its batch job."""
+    from tomodask.cluster.standing import serve
+    from tomodask.runfolder import RunFolder
+
+    folder = RunFolder(run)
+
+    def told(address: str) -> None:
+        if json:
+            o.print_json({"address": address, "file": str(folder.scheduler_file)})
+        else:
+            typer.echo(f"scheduler at {address}; next, `tomodask cluster join {run}`")
+
+    serve(folder, host=host, interface=interface, port=port, idle_s=idle, told=told)
+
+
+def join(
+    run: Run,
+    workers: o.NumWorkers = None,
+    threads: o.Threads = None,
+    memory: o.Memory = None,
+    gpus: Annotated[int, typer.Option(help="GPUs of this machine, a worker for each.")] = 0,
+    walltime: Annotated[
+        float | None, typer.Option(help="Of the job, seconds: workers leave before it ends.")
+    ] = None,
+    host: Host = None,
+    interface: Interface = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the scheduler.")] = 600.0,
+    json: o.Json = False,
+) -> None:
+    """Run workers for a run on this machine; they come back when a connection broke."""
+    from tomodask.cluster.joining import JoinOptions
+    from tomodask.cluster.joining import join as join_run
+    from tomodask.runfolder import RunFolder
+
+    options = JoinOptions(
+        workers=workers,
+        threads=threads,
+        memory=_bytes(memory),
+        gpus=gpus,
+        walltime_s=walltime,
+        host=host,
+        interface=interface,
+        wait_s=wait,
+    )
+    started = join_run(RunFolder(run), options)
+    if json:
+        o.print_json({"run": str(run), "workers_started": started})
+
+
 def _bytes(text: str | None) -> int | None:
     from dask.utils import parse_bytes
 

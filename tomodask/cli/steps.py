@@ -169,7 +169,7 @@ def run(
     if explain:
         _explain(resolved, origins, json)
     elif shard is not None:
-        run_share(resolved, shard, json, profile)
+        run_share(resolved, shard, json, {**flags, "profile": profile})
     else:
         run_recipe(resolved, json, profile)
 

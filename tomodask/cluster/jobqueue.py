@@ -29,6 +29,7 @@ from tomodask.cluster.certificates import certificates
 from tomodask.cluster.local import CORES_A_WORKER, SETTINGS, Workers
 from tomodask.cluster.systems import SYSTEMS, BatchSystem
 from tomodask.cluster.walltime import parse_walltime
+from tomodask.cluster.webserver import close_web_server
 from tomodask.errors import InputError, MissingPackageError, nearest
 from tomodask.runfolder import RunFolder
 
@@ -223,6 +224,8 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
         except (ValueError, TypeError) as error:
             raise InputError(f"dask-jobqueue refuses the settings of the jobs: {error}") from error
         client = stack.enter_context(Client(cluster, set_as_default=False))
+        if not options.dashboard:
+            cluster.sync(close_web_server, cluster.scheduler)
         batch = BatchCluster(options, cluster, client, refusals)
         stack.callback(batch.stop)
         yield batch

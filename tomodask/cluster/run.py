@@ -22,6 +22,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from tomodask.cluster.connection import require_scheduler, scheduler_needed
 from tomodask.cluster.membership import Members
+from tomodask.cluster.reports import Report, Reports
 from tomodask.cluster.walltime import Pace, seconds_left
 from tomodask.errors import (
     BlocksFailedError,
@@ -48,13 +49,11 @@ class Task(Protocol):
     def id(self) -> str: ...
 
 
-Report = Mapping[str, Any]
-
-
 @dataclass
 class Progress:
     """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words.
 
+    peak_bytes : the most memory that a worker has taken up to now, as its tasks told.
     running : block -> (worker, seconds since 1970 when it began there).
     failed : of blocks that were given up: block, stage, error, attempts, traceback.
     """
@@ -65,11 +64,12 @@ class Progress:
     rows_done: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    peak_bytes: int = 0
     workers: int = 0
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    reports: list[Report] = field(default_factory=list)
+    reports: Reports = field(default_factory=Reports)
     running: dict[str, tuple[str, float]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
@@ -93,6 +93,7 @@ class Progress:
         self.rows_done += int(report.get("rows", 0))
         self.bytes_read += int(report.get("bytes_read", 0))
         self.bytes_written += int(report.get("bytes_written", 0))
+        self.peak_bytes = max(self.peak_bytes, int(report.get("peak_bytes", 0)))
         for name, number in dict(report.get("counts", {})).items():
             self.counts[name] = self.counts.get(name, 0) + int(number)
 
