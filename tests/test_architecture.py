@@ -69,6 +69,7 @@ FRONT = {
     "hardware",
     "standin",
     "workload",
+    "planfact",
     "coupled",
     "run_geometry",
     "stream",

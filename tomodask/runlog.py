@@ -220,6 +220,11 @@ PATHS = {
 
 def keep_recipe(folder: RunFolder, recipe: Recipe) -> None:
     """Keep a recipe for `resume`, which may be called from another folder: its paths are whole."""
+    folder.save_recipe(with_whole_paths(recipe).as_dict())
+
+
+def with_whole_paths(recipe: Recipe) -> Recipe:
+    """The same recipe for whoever works in another folder: batch jobs, `resume`."""
     tree = recipe.as_dict()
     for section, names in PATHS.items():
         part = tree[section] if section else tree
@@ -227,7 +232,7 @@ def keep_recipe(folder: RunFolder, recipe: Recipe) -> None:
     file, colon, dataset = (tree["ingest"]["angles"] or "").partition(":/")
     if file and Path(file).exists():  # neither START:STOP:COUNT nor a dataset of the source
         tree["ingest"]["angles"] = f"{Path(file).absolute()}{colon}{dataset}"
-    folder.save_recipe(tree)
+    return Recipe.model_validate(tree)
 
 
 # ---- what fits into a line or a status -------------------------------------------------------
