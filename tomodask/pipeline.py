@@ -38,6 +38,7 @@ from tomodask.ingest.remove import remove_scan
 from tomodask.ingest.source import Source
 from tomodask.inventory import scan_ledger
 from tomodask.ledger import Ledger
+from tomodask.planfact import PlanAndFact
 from tomodask.preprocess import apply_corrections
 from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import differing_keys
@@ -188,16 +189,18 @@ def reconstruct(
         custody(output) as lease,
         RunLog(folder, listener, is_ours=lease.is_held) as told,
         followed(recipe, client, folder, told) as force,
+        PlanAndFact(folder, recipe, force, is_ours=lease.is_held) as kept,
     ):
         if volume_metadata(output) is None:  # else it is another recipe's, perhaps, and refused
             keep_recipe(folder, recipe)
-        listener = lease.watched(with_jobs(told, force))
+        listener = lease.watched(kept.listening(with_jobs(told, force)))
         scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
         center = kept_center(recipe, scan, output)
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size, center)
+        kept.planned()
         lease.check()
         volume = begin_volume(recipe, output, plan)
         keep_recipe(folder, recipe)
