@@ -59,6 +59,7 @@ FRONT = {
     "runplan",
     "planning",
     "foresee",
+    "foresee_coupled",
     "measure",
     "forecast",
     "hardware",
