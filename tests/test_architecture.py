@@ -68,6 +68,7 @@ FRONT = {
     "hardware",
     "standin",
     "workload",
+    "planfact",
     "coupled",
     "run_geometry",
     "stream",

@@ -229,8 +229,8 @@ def folder_bytes(path: Path) -> int:
 
 
 def existing_folder(path: Path) -> Path:
-    """The nearest folder above that is there."""
-    path = path.absolute()
-    while not path.exists():
+    """The nearest folder above a path that is there."""
+    path = path.resolve().parent  # behind a link
+    while not path.is_dir():
         path = path.parent
-    return path if path.is_dir() else path.parent
+    return path

@@ -45,12 +45,14 @@ def forecast(
     scan: str | None = None,
     dtype: str = "uint16",
     refuse: bool = True,
+    workers: Workers | None = None,
 ) -> Forecast:
     """What a recipe's run will take; nothing is written, and no more read than a few frames.
 
     Parameters
     ----------
     scan : "STEPSxVIEWSxROWSxCOLUMNS" that stands for a source that is not there yet.
+    workers : those of a run that has begun; None: as hardware and recipe say.
     refuse : raise where a disk, a GPU or the memory of all workers is too small.
 
     Raises
@@ -59,7 +61,8 @@ def forecast(
     PlanError : another part of the machine is too small.
     """
     hardware = hardware or Hardware()
-    foreseen = _Forecast(recipe, hardware, scan, dtype).made()
+    workers = workers or hardware.size(recipe.cluster)
+    foreseen = _Forecast(recipe, hardware, workers, scan, dtype).made()
     if refuse:
         check_fits(foreseen, hardware, recipe)
     return foreseen
@@ -71,13 +74,13 @@ class _Forecast:
 
     recipe: Recipe
     hardware: Hardware
+    workers: Workers
     stated: str | None
     dtype: str
     notes: list[str] = field(default_factory=list)
 
     def made(self) -> Forecast:
         hardware, recipe = self.hardware, self.recipe
-        self.workers = hardware.size(recipe.cluster)
         self.gpus = hardware.gpus or recipe.cluster.gpus_per_job * recipe.cluster.jobs
         self.steps = 1
         ingest = self._ingest_plan()
@@ -96,12 +99,12 @@ class _Forecast:
         stages += self._stages_of(scan, needs)
         if self.gpus and not any(stage.gpu_memory for stage in stages):
             self.notes.append(
-                f"no stage computes on a GPU: the backend {recipe.backend} runs on the CPU here"
+                f"no stage computes on a GPU: the backend {recipe.backend} runs on the CPU"
             )
         rates = hardware.measured
-        stages = _first_imports(stages, rates.import_s)
+        stages = [self._times_steps(stage) for stage in stages]
         return Forecast(
-            stages=tuple(self._times_steps(stage) for stage in stages),
+            stages=tuple(_first_imports(stages, rates.import_s)),
             disks=disks_of(
                 [(path, name, self.steps * size) for path, name, size in needs], hardware.disk_free
             ),

@@ -14,10 +14,13 @@ import yaml
 from dask.utils import parse_bytes
 from pydantic import TypeAdapter, ValidationError
 
-from tomodask.cluster.local import CORES_A_WORKER, Workers, available_memory, size_workers
+from tomodask.cluster.local import Workers, size_workers
+from tomodask.cluster.systems import SYSTEMS
+from tomodask.cluster.workforce import Workforce
 from tomodask.errors import MissingInputError, RecipeError, nearest
 from tomodask.layers import parse_yaml
 from tomodask.recipe import ClusterOptions, validation_text
+from tomodask.runfolder import RunFolder
 from tomodask.shards import swap_in
 
 FILE_NAME = "hardware.yaml"  # in the run folder
@@ -100,16 +103,13 @@ class Hardware:
         return self.slices_s is not None or self.measured.work is not None
 
     def size(self, options: ClusterOptions) -> Workers:
-        """Workers as stated here, else as a recipe asks for them, else as this machine has them."""
-        gpus = self.gpus or options.gpus_per_job * options.jobs
-        job = _job(options)
-        count = self.workers or options.workers or gpus or job.get("count")
-        threads = self.threads or options.threads or job.get("threads")
-        memory = self.memory or options.memory or job.get("memory")
-        if count and memory and not threads:
-            threads = CORES_A_WORKER
-        if count and threads and not memory and self.gpus:
-            memory = available_memory()
+        """Workers as a recipe asks for them, else as stated here, else as this machine has them."""
+        count, threads, memory = options.workers, options.threads, options.memory
+        if options.kind in SYSTEMS and not (self.workers or self.gpus):
+            force = Workforce(**options.model_dump(), folder=RunFolder(Path()))
+            return force.size  # nothing is submitted for it
+        count = count or self.gpus or self.workers
+        threads, memory = threads or self.threads, memory or self.memory
         return size_workers(count, threads, memory)
 
     def write(self, path: Path) -> Path:
@@ -177,16 +177,3 @@ def _bytes(text: str, name: str) -> int:
         return int(parse_bytes(text))
     except ValueError:
         raise RecipeError(f"{name} {text!r}: give bytes, or a text such as '80GB'") from None
-
-
-def _job(options: ClusterOptions) -> dict[str, int]:
-    """Workers of a batch system as the recipe asks for them; empty for all other kinds."""
-    if options.kind in ("local", "scheduler-file"):
-        return {}
-    each = max(1, options.gpus_per_job, int(options.jobqueue.get("processes", 1)))
-    found = {"count": options.jobs * each}
-    if "cores" in options.jobqueue:
-        found["threads"] = max(1, int(options.jobqueue["cores"]) // each)
-    if "memory" in options.jobqueue:
-        found["memory"] = _bytes(str(options.jobqueue["memory"]), "cluster.jobqueue.memory") // each
-    return found

@@ -34,7 +34,7 @@ from tomodask.errors import (
     OutputInUseError,
     RecipeError,
 )
-from tomodask.inprocess import ends_on_sigterm, work_through
+from tomodask.inprocess import job_ids, work_through
 from tomodask.lease import held, owner_of
 from tomodask.ledger import Ledger
 from tomodask.pipeline import begin_volume, followed, scan_of, with_jobs
@@ -99,7 +99,6 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         RunLog(folder, listener, writer="prepare", is_ours=lease.is_held) as told,
         followed(recipe, None, folder, told) as force,
     ):
-        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
@@ -109,9 +108,9 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         volume = begin_volume(recipe, output, plan)
         prepared = Prepared(output, plan.digest, volume.uuid, plan.center, _count(volume))
         keep_recipe(folder, recipe)
+        folder.clear_cancel()
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
-        told.close("done", "prepared, its elements may begin")
     return prepared
 
 
@@ -142,16 +141,17 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
     folder = RunFolder.of(output)
     with (
         told_if_full(output),
-        ends_on_sigterm(),
         _alone(element, output),
         RunLog(folder, listener, writer=element.writer) as told,
         told_if_full(output),  # in here too, so that the status has the same words
     ):
+        told.tell(jobs=job_ids())
+        told.check_cancelled()
         tasks = _tasks(recipe, prepared, share)
         total.blocks, total.workers = len(tasks), 1
         if tasks:
             prepare_backend(recipe.backend)
-        work_through(stream_block, tasks, total, told)
+        work_through(stream_block, tasks, total, listener=told, worker=element.writer)
     return share
 
 
@@ -223,15 +223,19 @@ def finalize(recipe: Recipe) -> Prepared:
     ledger = Ledger.of(output, prepared.uuid, prepared.digest)
     _refuse_missing(prepared)  # before the lease: what elements are writing stays
     folder = RunFolder.of(output)
-    with custody(output) as lease, RunLog(folder, is_ours=lease.is_held) as told:
-        rows = prepared.chunk_rows
-        told.tell(stage="finalize", blocks=rows, blocks_done=rows)
+    with custody(output) as lease:
         volume = Volume.open(output)
         refuse_replaced(output, volume.uuid, ledger)
         lease.check()
         ledger.compact()
         volume.finish()
         _forget_killed(output)
+        rows, blocks = volume.spec.shape[0], prepared.chunk_rows
+        folder.write_status(
+            Status(
+                state="done", stage="finalize", blocks=blocks, blocks_done=blocks, rows_done=rows
+            )
+        )
     return prepared
 
 

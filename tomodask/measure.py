@@ -19,8 +19,9 @@ import numpy as np
 from distributed import Client
 
 from tomodask import arrays
-from tomodask.cluster.local import Workers, local_cluster
+from tomodask.cluster.local import Workers, available_cores, local_cluster, size_workers
 from tomodask.cluster.run import Progress, run_blocks
+from tomodask.cluster.systems import SYSTEMS
 from tomodask.errors import TomodaskError
 from tomodask.forecast import existing_folder, piped
 from tomodask.foresee import correction_names, with_some_center
@@ -67,7 +68,10 @@ def measure_hardware(
     ------
     MemoryBudgetError : a block does not fit into a worker.
     """
+    is_here = recipe.cluster.kind not in SYSTEMS
     workers = given.size(recipe.cluster)
+    if not is_here:  # jobs have nodes of their own; here as many are timed as this machine holds
+        workers = size_workers(threads=min(workers.threads, available_cores()))
     prepare_backend(recipe.backend)  # once on a machine: no part of a run's time
     output = Path(recipe.output or "volume.zarr")
     began = time.perf_counter()
@@ -80,10 +84,9 @@ def measure_hardware(
         start_s = time.perf_counter() - began
         bench = _Bench(recipe, workers, client, Path(name), Rates(start_s=start_s))
         rates = bench.measured(*_inputs(recipe, scan, dtype))
-    return replace(
-        Hardware(), workers=workers.count, threads=workers.threads, memory=workers.memory,
-        measured=rates,
-    )  # fmt: skip
+    if not is_here:
+        return Hardware(measured=rates)
+    return Hardware(workers.count, workers.threads, workers.memory, measured=rates)
 
 
 def _inputs(recipe: Recipe, stated: str | None, dtype: str) -> tuple[Source | None, Scan | None]:

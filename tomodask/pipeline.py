@@ -38,12 +38,13 @@ from tomodask.ingest.remove import remove_scan
 from tomodask.ingest.source import Source
 from tomodask.inventory import scan_ledger
 from tomodask.ledger import Ledger
+from tomodask.planfact import PlanAndFact
 from tomodask.preprocess import apply_corrections
 from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
-from tomodask.runlog import RunLog, keep_recipe
+from tomodask.runlog import RunLog, keep_recipe, with_whole_paths
 from tomodask.runplan import BlockTask, Job, RunPlan, kept_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
@@ -106,6 +107,7 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
+    recipe = _for_workers(recipe)
     folder = RunFolder.of(scan_path(recipe))
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
         keep_recipe(folder, recipe)
@@ -180,22 +182,25 @@ def reconstruct(
     BlocksFailedError : blocks that failed after their retries; the others are written.
     """
     progress: dict[str, Progress] = {}
+    recipe = _for_workers(recipe)
     output = Path(required(recipe.output, "output"))
     folder = RunFolder.of(output)
     with (
         custody(output) as lease,
         RunLog(folder, listener, is_ours=lease.is_held) as told,
         followed(recipe, client, folder, told) as force,
+        PlanAndFact(folder, recipe, force, is_ours=lease.is_held) as kept,
     ):
         if volume_metadata(output) is None:  # else it is another recipe's, perhaps, and refused
             keep_recipe(folder, recipe)
-        listener = lease.watched(with_jobs(told, force))
+        listener = lease.watched(kept.listening(with_jobs(told, force)))
         scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
         center = kept_center(recipe, scan, output)
         plan = coupled.plan if coupled else plan_run(recipe, scan, force.size, center)
+        kept.planned()
         lease.check()
         volume = begin_volume(recipe, output, plan)
         keep_recipe(folder, recipe)
@@ -269,6 +274,11 @@ def followed(
     force = Workforce(**options, given=client, folder=folder, waiting=waiting)
     with workforce(force):
         yield force
+
+
+def _for_workers(recipe: Recipe) -> Recipe:
+    """Workers of a batch system begin in a folder of their own: their paths are whole."""
+    return recipe if recipe.cluster.kind == "local" else with_whole_paths(recipe)
 
 
 def with_jobs(told: RunLog, force: Workforce) -> Listener:

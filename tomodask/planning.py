@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def plan(
         known = measure_hardware(recipe, given.over(known), scan=scan, dtype=dtype)
     elif file is None:
         known = kept_hardware(recipe)
+    if given.gpus and given.workers is None:
+        known = replace(known, workers=None)  # one for each GPU, not as many as were measured
     known = given.over(known)
     if keep is not None:
         known.write(Path(keep))

@@ -92,7 +92,7 @@ tomodask.blocks.TARGET_BYTES = 1
 stream_block = jobarray.stream_block
 def slow(task):
     report = stream_block(task)
-    time.sleep(0.2)
+    time.sleep(1)
     return report
 jobarray.stream_block = slow
 main(sys.argv[1:])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tomodask.cluster.local import Workers, local_cluster
-from tomodask.cluster.run import CONVINCED, MOST_BEGINNINGS, WINDOW, run_blocks
+from tomodask.cluster.run import CONVINCED, MOST_BEGINNINGS, QUICK_WINDOW, run_blocks
 from tomodask.cluster.walltime import ENDS_AT
 from tomodask.errors import BlocksFailedError, FlatfieldError
 
@@ -191,7 +191,7 @@ def test_tasks_in_flight_are_bounded(client, tmp_path):
         largest = max(largest, states.count("pending"))
 
     run_blocks(client, work, tasks(tmp_path, 60), stage="test", listener=look)
-    assert 0 < largest <= WINDOW * 2
+    assert 0 < largest <= QUICK_WINDOW * 2
 
 
 def test_a_killed_worker_takes_no_task_with_it(client, tmp_path):

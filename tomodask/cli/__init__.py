@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 
 import tomodask
 from tomodask.cli import arrays, clusters, control, look, planning, steps
+from tomodask.cli.signals import leaving_on_signals
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -62,7 +63,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         try:
-            command(*arguments, **options)
+            with leaving_on_signals():
+                command(*arguments, **options)
         except TomodaskError as error:
             _errors().print(f"tomodask: {error}")
             raise typer.Exit(error.exit_code) from None

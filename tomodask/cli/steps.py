@@ -190,10 +190,12 @@ def ingest_recipe(recipe: Any, json: bool) -> None:
 
 def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
     """Run a recipe to its end under a live line, and answer."""
-    from tomodask import pipeline
+    from tomodask import pipeline, planfact
+    from tomodask.runfolder import RunFolder
 
     with LiveLine(quiet=json) as line:
         result = pipeline.run(recipe, listener=line)
+    compared = planfact.compare(RunFolder.of(result.volume)) if result.progress else {}
     profiled = _profile(recipe, result) if profile else {}
     if json:
         stages = {name: _stage(progress) for name, progress in result.progress.items()}
@@ -204,6 +206,7 @@ def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
                 "center": result.center,
                 "center_confident": result.center_estimate and result.center_estimate.confident,
                 "stages": stages,
+                "plan_and_fact": compared,
                 **({"profile": profiled} if profile else {}),
             }
         )
@@ -215,6 +218,8 @@ def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
                 console.print(f"{name.replace('_', ' ')}: {number}")
     if not {"reconstruct", "write"} & set(result.progress):
         console.print(f"{result.volume} was complete already")
+    if compared:
+        console.print(planfact.comparison_text(compared))
     console.print(
         f'{result.volume}: xarray.open_dataset("{result.volume}", engine="tomodask"), or '
         f"`tomodask preview {result.volume}`"
