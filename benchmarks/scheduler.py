@@ -35,6 +35,7 @@ from tomodask.cluster.local import Workers, local_cluster
 from tomodask.cluster.run import Progress, run_blocks
 from tomodask.geometry import ParallelBeam
 from tomodask.ledger import Ledger
+from tomodask.runstate import rate_of
 from tomodask.shards import ShardEntry
 
 WORKERS = 2
@@ -167,7 +168,7 @@ def in_ledger(blocks: int, folder: Path) -> dict[str, Any]:
     left = clock("plan what is left", lambda: plan(rows))
     assert len(finished) + len(left) == blocks
     clock("merge the logs", ledger.compact)
-    told = clock("count for status", lambda: count(ledger))
+    told = clock("count for status", lambda: count(ledger, blocks))
     assert told["rows"] == len(finished)
     return {
         "blocks": blocks,
@@ -200,13 +201,12 @@ def _unsynced() -> Iterator[None]:
         os.fsync = sync
 
 
-def count(ledger: Ledger) -> dict[str, int]:
-    """What `tomodask status` sums up of a ledger."""
-    entries = ledger.done().values()
-    return {
-        name: sum(int(entry.report[name]) for entry in entries)
-        for name in ("rows", "bytes_read", "bytes_written")
-    }
+def count(ledger: Ledger, blocks: int) -> dict[str, float]:
+    """What `tomodask status` tells of a ledger: what is done, and the rate of the last minute."""
+    done = ledger.done()
+    rate = rate_of(list(done.values()), None, time.time())
+    assert rate is not None
+    return {"rows": len(chunk_rows_done(done, 1, blocks)), "blocks_a_second": rate.blocks}
 
 
 def main() -> None:

@@ -60,6 +60,7 @@ FRONT = {
     "runplan",
     "runlog",
     "runstate",
+    "writers",
     "control",
     "planning",
     "foresee",

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tomodask import control, runlog, runstate, steps
+from tomodask import control, runlog, steps
 from tomodask.blocks import chunk_rows_done
 from tomodask.cli import execute
 from tomodask.cluster.local import Workers, local_cluster
+from tomodask.cluster.run import run_blocks
 from tomodask.control import describe
 from tomodask.elements import parse_element
 from tomodask.errors import (
+    BlocksFailedError,
     CancelledRunError,
     InputError,
     MissingInputError,
@@ -35,8 +37,9 @@ from tomodask.ledger import Entry, ledgers_of
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe
-from tomodask.runstate import STATES, rate_of, run_state
+from tomodask.runstate import rate_of, run_state
 from tomodask.volumestore import VolumeSpec, create_volume, volume_metadata
+from tomodask.writers import STATES
 
 BLOCKS = 10  # chunk rows of 4
 SETTINGS = {"center": 23.0, "volume": {"chunk_rows": 4}}
@@ -193,7 +196,7 @@ def test_what_is_no_run_is_refused_by_name(tmp_path):
 
 def elsewhere(monkeypatch) -> None:
     """From now on we look from another machine."""
-    monkeypatch.setattr(runstate, "this_machine", lambda: "another boot")
+    monkeypatch.setattr("tomodask.writers.this_machine", lambda: "another boot")
     monkeypatch.setattr("tomodask.lease.this_machine", lambda: "another boot")
 
 
@@ -404,11 +407,12 @@ def test_of_too_few_blocks_there_is_no_rate(entries):
     assert rate_of(entries, None, 5.0) is None
 
 
-def test_the_time_left_is_what_the_rate_says(tmp_path, monkeypatch):
+def test_the_time_left_is_what_the_rate_says(tmp_path):
     output = tmp_path / "volume.zarr"
     with held(output):
-        told(RunFolder.of(output), stage="reconstruct", started=time.time() - 4)
-        partly_done(output, 2)  # in 4 s; 8 are left
+        partly_done(output, 2)  # in the 4 s since the stage began; 8 are left
+        began = time.time() - 100
+        told(RunFolder.of(output), stage="reconstruct", started=began, seconds=4.0)
         assert run_state(output).eta_s == pytest.approx(16, rel=0.2)
 
 
@@ -472,6 +476,87 @@ def test_a_killed_run_ends_with_the_same_bytes_when_it_is_resumed(
     assert state.driver.alive is False
     steps.resume(bench.output, client=client)
     assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+    assert run_state(bench.output).state == "done"
+
+
+def broken_at(function: Callable, block: str) -> Callable:
+    def attempt(task):
+        if task.id == block:
+            raise OSError("bad disk")
+        return function(task)
+
+    return attempt
+
+
+def test_a_block_that_always_fails_is_listed_with_its_reason_and_tried_again_on_resume(
+    bench, whole, client, bytes_of, monkeypatch, capsys
+):
+    bad = "z0000012-0000016"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "tomodask.pipeline.run_blocks",
+            lambda client, function, tasks, **options: run_blocks(
+                client, broken_at(function, bad), tasks, **options
+            ),
+        )
+        with pytest.raises(BlocksFailedError, match=bad):
+            bench.run(client)
+    state = run_state(bench.output)
+    assert (state.state, state.stages[-1].blocks_done) == ("failed", BLOCKS - 1)
+    (failed,) = state.failed
+    assert (failed["block"], failed["attempts"]) == (bad, 3)
+    assert "in attempt" in failed["traceback"]
+    assert execute(["status", str(bench.output)]) == 3
+    assert f"{bad} after 3 attempts: OSError: bad disk" in capsys.readouterr().out
+    result = steps.resume(bench.output, client=client)
+    assert result.progress["reconstruct"].blocks == 1
+    assert run_state(bench.output).failed == ()
+    assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+
+
+def test_a_job_array_is_looked_at_from_its_preparation_to_its_end(bench, whole, bytes_of):
+    def look() -> tuple[str, int, int, str]:
+        state = run_state(bench.output)
+        return state.state, state.stages[-1].blocks_done, state.waiting, describe(state)
+
+    steps.prepare(bench.recipe)
+    state, done, waiting, words = look()
+    assert (state, done, waiting) == ("not begun", 0, 0)
+    assert "--shard" in words
+    seen = []
+    steps.run(bench.recipe, shard="1/2", listener=lambda _: seen.append(look()[0]))
+    assert set(seen) == {"running"}
+    state, done, waiting, words = look()
+    assert (state, done, waiting) == ("interrupted", BLOCKS // 2, 1)
+    assert "1 element has not begun" in words
+    steps.run(bench.recipe, shard="2/2")
+    state, done, waiting, words = look()
+    assert (state, done, waiting) == ("interrupted", BLOCKS, 0)
+    assert "tomodask finalize" in words
+    steps.finalize(bench.recipe)
+    assert look()[0] == "done"
+    assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+
+
+def test_what_elements_left_is_done_when_the_run_is_resumed(bench, whole, client, bytes_of):
+    steps.prepare(bench.recipe)
+    steps.run(bench.recipe, shard="2/3")
+    result = steps.resume(bench.output, client=client)
+    assert result.progress["reconstruct"].blocks_done < BLOCKS
+    assert run_state(bench.output).state == "done"
+    assert bytes_of(bench.output) == bytes_of(whole / "volume.zarr")
+
+
+def test_an_array_that_was_cancelled_stops_until_it_is_prepared_again(bench):
+    steps.prepare(bench.recipe)
+    steps.run(bench.recipe, shard="1/2")
+    assert control.cancel(bench.output).stopped
+    with pytest.raises(CancelledRunError):
+        steps.run(bench.recipe, shard="2/2")
+    assert run_state(bench.output).state == "cancelled"
+    steps.prepare(bench.recipe)
+    steps.run(bench.recipe, shard="2/2")
+    steps.finalize(bench.recipe)
     assert run_state(bench.output).state == "done"
 
 

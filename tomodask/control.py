@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +14,8 @@ from tomodask.errors import InputError, MissingInputError, OutputInUseError
 from tomodask.layers import Layer, recipe_file, resolve
 from tomodask.recipe import Recipe
 from tomodask.runfolder import DRIVER, RunFolder
-from tomodask.runstate import GOES_ON, RunState, Stage, Writer, output_of, run_state, writers_of
+from tomodask.runstate import RunState, Stage, output_of, run_state
+from tomodask.writers import GOES_ON, Writer, writers_of
 
 WAIT_SECONDS = 60.0
 LOOK_SECONDS = 0.5  # between two looks whether writers have stopped
@@ -72,7 +75,8 @@ def cancel(path: Path | str, wait_s: float = WAIT_SECONDS) -> Cancellation:
         raise InputError(f"{output} is done, there is nothing to cancel")
     folder = RunFolder.of(output)
     try:
-        folder.request_cancel()
+        who = f"{getpass.getuser()} on {socket.gethostname()}"
+        folder.request_cancel(who)
     except OSError as error:
         raise InputError(
             f"the request can't be left in {folder.path} ({error.strerror}): ask whoever runs it, "

@@ -22,7 +22,7 @@ from tomodask.cluster.run import Listener, Progress, silent
 from tomodask.errors import BlocksLeftError, CancelledRunError, TomodaskError
 from tomodask.recipe import Recipe
 from tomodask.runfolder import DRIVER, RunFolder, Status
-from tomodask.runstate import who_cancelled
+from tomodask.writers import who_cancelled
 
 STATUS_SECONDS = 2.0  # between two statuses
 TAKE_SECONDS = 0.2  # between two looks at progress, of which there may be hundreds a second

@@ -1,8 +1,7 @@
 """Where a run is, found from files alone and without writing one: on any machine that sees them.
 
-What is done is counted from the ledgers. What goes on is told by the run's folder, whose writers
-may be dead: a writer is judged by its lease where it ran on this machine, else by how long ago it
-was heard of. Clocks of machines differ, so that the age of a sign is a hint, and is told as such.
+What is done is counted from the ledgers. What goes on, and what failed, is told by the writers in
+the run's folder, as far as they live.
 """
 
 from __future__ import annotations
@@ -11,59 +10,30 @@ import dataclasses
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tomodask.blocks import chunk_rows_done, parse_block_id
 from tomodask.elements import element_named
-from tomodask.errors import FormatError, InputError, MissingInputError
+from tomodask.errors import InputError, MissingInputError
 from tomodask.inventory import scan_ledger, scan_tasks, volume_ledger
 from tomodask.layers import environment_layer, recipe_file, resolve, user_layer
-from tomodask.lease import Sign, last_sign, this_machine
 from tomodask.ledger import Entry, ledgers_of
-from tomodask.runfolder import DRIVER, SUFFIX, RunFolder, Status
+from tomodask.runfolder import DRIVER, SUFFIX, RunFolder
 from tomodask.scan import is_zarr, scan_metadata
-from tomodask.volumestore import Volume, volume_metadata
+from tomodask.volumestore import Volume, VolumeSpec, volume_metadata
+from tomodask.writers import (
+    GOES_ON,
+    PREPARE,
+    Writer,
+    latest_array,
+    who_cancelled,
+    writers_of,
+)
 
-SILENT_SECONDS = 60.0  # without a sign, a writer may be dead
-FRESH_SECONDS = 10.0  # within it a sign counts more than what is seen of processes and leases
 RATE_SECONDS = 60.0  # over which a rate is taken,
 RATE_BLOCKS = 4  # or over so many blocks, where they take longer
-PREPARE = "prepare"  # the writer of what comes before a job array, under the output's lease
-GOES_ON = ("not begun", "running", "silent")
-BY_HAND = "somebody, by a file named cancel"
-STATES = (*GOES_ON, "done", "failed", "cancelled", "interrupted")
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A driver or an element of a job array: what it told, and what is to be thought of that.
-
-    state : one of `STATES`; heard_s : seconds since its last sign, None where there is none.
-    alive : whether its process surely lives (True) or surely doesn't (False), None if unknown.
-    """
-
-    status: Status
-    state: str
-    heard_s: float | None
-    alive: bool | None
-
-    @property
-    def name(self) -> str:
-        return self.status.writer
-
-    def as_dict(self) -> dict[str, Any]:
-        told = self.status
-        names = ("writer", "host", "pid", "started", "stage", "blocks", "blocks_done", "workers")
-        return {
-            **{name: getattr(told, name) for name in names},
-            "state": self.state,
-            "alive": self.alive,
-            "last_heard_s": self.heard_s and round(self.heard_s, 1),
-            "message": told.message,
-        }
 
 
 @dataclass(frozen=True)
@@ -195,73 +165,6 @@ def output_of(path: Path | str) -> tuple[Path, Mapping[str, Any] | None]:
     return path, None
 
 
-def writers_of(output: Path) -> tuple[Writer, ...]:
-    """Whoever writes or wrote an output, judged; the driver first."""
-    now, sign = time.time(), last_sign(output)
-    statuses = {status.writer: status for status in RunFolder.of(output).statuses()}
-    drivers = [statuses.pop(name) for name in (DRIVER, PREPARE) if name in statuses]
-    owner = sign.owner if sign else None
-    if owner and (owner.host, owner.pid) not in [(told.host, told.pid) for told in drivers]:
-        # a driver that has told nothing (yet): all that is known is its lease
-        silent = Status(host=owner.host, pid=owner.pid, started=_seconds(owner.since), updated=0.0)
-        drivers = [silent, *(told for told in drivers if told.writer != DRIVER)]
-    found = [_writer(told, sign, now) for told in drivers]
-    for name, told in statuses.items():
-        element = element_named(name)
-        found.append(_writer(told, last_sign(element.place(output)) if element else None, now))
-    return tuple(found)
-
-
-def _writer(told: Status, sign: Sign | None, now: float) -> Writer:
-    """Each has a lease as long as it lives, and leaves it behind when it is killed."""
-    owner = sign.owner if sign else None
-    is_its = owner is not None and (owner.host, owner.pid) == (told.host, told.pid)
-    heard = max(0.0, now - max(told.updated, sign.time if sign and is_its else 0.0))
-    alive: bool | None = None
-    if owner is not None and is_its:
-        if owner.machine == this_machine():
-            alive = not owner.is_dead()
-    elif heard >= FRESH_SECONDS:  # file servers may tell of a new lease, or an old one, late
-        alive = False
-    return Writer(told, _judged(told.state, alive, heard), heard, alive)
-
-
-def latest_array(writers: Sequence[Writer]) -> list[Writer]:
-    """The elements that have begun of the job array that was begun last."""
-    arrays: dict[int, list[Writer]] = {}
-    for writer in writers:
-        if element := element_named(writer.name):
-            arrays.setdefault(element.count, []).append(writer)
-    began = [max(writer.status.started for writer in array) for array in arrays.values()]
-    return max(zip(began, arrays.values(), strict=True), default=(0.0, []))[1]
-
-
-def _judged(told: str, alive: bool | None, heard: float) -> str:
-    if told != "running":
-        return told
-    if alive is False:
-        return "interrupted"
-    return "silent" if heard > SILENT_SECONDS else "running"
-
-
-def _seconds(since: str) -> float:
-    """The beginning of a lease in seconds since 1970."""
-    try:
-        return datetime.strptime(since, "%Y-%m-%d %H:%M:%S %z").timestamp()
-    except ValueError:
-        return 0.0
-
-
-def who_cancelled(folder: RunFolder) -> str | None:
-    """Who asked the run to stop; an empty file counts, a disk that can't be read does not."""
-    try:
-        return folder.cancel_requested()
-    except FormatError:
-        return BY_HAND
-    except OSError:
-        return None
-
-
 # ---- one run, as it is at one moment ---------------------------------------------------------
 
 
@@ -320,12 +223,16 @@ class _Run:
         return {} if self.volume is None else volume_ledger(self.output, self.volume).done()
 
     @cached_property
+    def spec(self) -> VolumeSpec:
+        """Of the volume, where there is one."""
+        return Volume.open(self.output).spec
+
+    @cached_property
     def rows_done(self) -> set[int]:
         """Chunk rows of the volume that the ledger lists."""
         if self.volume is None:
             return set()
-        spec = Volume.open(self.output).spec
-        return chunk_rows_done(self.volume_done, spec.chunk_rows, spec.shape[0])
+        return chunk_rows_done(self.volume_done, self.spec.chunk_rows, self.spec.shape[0])
 
     def is_done(self, stage: str, block: str) -> bool:
         """Whether a ledger lists a block."""
@@ -337,7 +244,7 @@ class _Run:
             parse_block_id(block)
         except ValueError:  # of a stage without a ledger
             return False
-        spec = Volume.open(self.output).spec
+        spec = self.spec
         return chunk_rows_done([block], spec.chunk_rows, spec.shape[0]) <= self.rows_done
 
     # ---- stages ----------------------------------------------------------------------------------
@@ -369,8 +276,7 @@ class _Run:
         name = stage if stage in ("reconstruct", "write") else "reconstruct"
         if self.volume is None:
             return Stage(name, self.output, None, 0, None, 0, False)
-        spec = Volume.open(self.output).spec
-        height, chunk = spec.shape[0], spec.chunk_rows
+        height, chunk = self.spec.shape[0], self.spec.chunk_rows
         blocks, is_complete = -(-height // chunk), bool(self.volume["complete"])
         if is_complete and not self.volume_done:  # the ledger was deleted, as it may be
             return Stage(name, self.output, blocks, blocks, height, height, True)
@@ -458,7 +364,12 @@ class _Run:
         if stage.store is None:
             return None
         entries = self.scan_done if stage.name == "ingest" else self.volume_done
-        live = [writer.status.started for writer in self.writers if writer.state in GOES_ON]
+        # when its stage began, by its own clock: before it there was nothing to be done of it
+        live = [
+            max(told.started, told.updated - told.seconds)
+            for told in (writer.status for writer in self.writers if writer.state in GOES_ON)
+            if told.updated
+        ]
         ended = max((entry.time for entry in entries.values()), default=0.0)
         until = max(self.now, ended) if state == "running" else ended
         rate = rate_of(list(entries.values()), min(live, default=None), until)
