@@ -99,6 +99,8 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         RunLog(folder, listener, writer="prepare", is_ours=lease.is_held) as told,
         followed(recipe, None, folder, told) as force,
     ):
+        folder.clear_cancel()  # what was asked of an earlier attempt
+        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
@@ -108,9 +110,9 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         volume = begin_volume(recipe, output, plan)
         prepared = Prepared(output, plan.digest, volume.uuid, plan.center, _count(volume))
         keep_recipe(folder, recipe)
-        folder.clear_cancel()
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
+        told.close("done", "prepared, its elements may begin")
     return prepared
 
 
@@ -151,8 +153,20 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
         total.blocks, total.workers = len(tasks), 1
         if tasks:
             prepare_backend(recipe.backend)
-        work_through(stream_block, tasks, total, listener=told, worker=element.writer)
+        work_through(stream_block, tasks, total, listener=_at_once(told), worker=element.writer)
     return share
+
+
+def _at_once(told: RunLog) -> Listener:
+    """A listener that says what is begun even where something was said just before: RunLog takes
+    what comes often now and then, and an element may say nothing for as long as a block lasts."""
+
+    def listener(progress: Progress) -> None:
+        told(progress)
+        running = progress.running.items()
+        told.tell(running=[{"block": b, "worker": w, "since": since} for b, (w, since) in running])
+
+    return listener
 
 
 def _tasks(recipe: Recipe, prepared: Prepared, share: Share) -> list[BlockTask]:
@@ -223,19 +237,15 @@ def finalize(recipe: Recipe) -> Prepared:
     ledger = Ledger.of(output, prepared.uuid, prepared.digest)
     _refuse_missing(prepared)  # before the lease: what elements are writing stays
     folder = RunFolder.of(output)
-    with custody(output) as lease:
+    with custody(output) as lease, RunLog(folder, is_ours=lease.is_held) as told:
+        rows = prepared.chunk_rows
+        told.tell(stage="finalize", blocks=rows, blocks_done=rows)
         volume = Volume.open(output)
         refuse_replaced(output, volume.uuid, ledger)
         lease.check()
         ledger.compact()
         volume.finish()
         _forget_killed(output)
-        rows, blocks = volume.spec.shape[0], prepared.chunk_rows
-        folder.write_status(
-            Status(
-                state="done", stage="finalize", blocks=blocks, blocks_done=blocks, rows_done=rows
-            )
-        )
     return prepared
 
 
