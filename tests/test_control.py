@@ -463,7 +463,10 @@ def killed(bench: Bench, stage: str, blocks: int) -> None:
         assert done.returncode == -signal.SIGKILL, told.read()
 
 
-@pytest.mark.parametrize(("stage", "blocks"), [("ingest", 0), ("reconstruct", 3)])
+@pytest.mark.parametrize(
+    ("stage", "blocks"),
+    [pytest.param("ingest", 0, marks=pytest.mark.slow), ("reconstruct", 3)],
+)
 def test_a_killed_run_ends_with_the_same_bytes_when_it_is_resumed(
     bench, whole, client, bytes_of, stage, blocks
 ):
