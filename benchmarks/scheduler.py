@@ -22,9 +22,11 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,12 @@ def peer(client: Client, tasks: list[NoTask]) -> dict[str, Any]:
     }
 
 
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in a process of its own, as a resumed run is one: no scheduler's threads and heap."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 # ---- in the ledger ---------------------------------------------------------------------------
 
 
@@ -228,7 +236,7 @@ def main() -> None:
             "workers": WORKERS,
             "machine": describe_machine(),
             "scheduler": through_scheduler(options.blocks, options.peer_blocks),
-            "ledger": in_ledger(options.blocks, Path(folder)),
+            "ledger": alone(in_ledger, options.blocks, Path(folder)),
         }
     print(json.dumps(answer, indent=2))
     if options.output:
