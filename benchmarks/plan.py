@@ -111,7 +111,8 @@ def measure(
         "kept": all(results[size][name]["kept"] for size in sizes for name in LIMITS),
         "rates": {
             "stretch": rates.stretch, "share": rates.share, "idle_bytes": rates.idle_bytes,
-            "start_s": rates.start_s, "import_s": rates.import_s, "ready_s": rates.ready_s, "compression": rates.compression,
+            "start_s": rates.start_s, "import_s": rates.import_s, "ready_s": rates.ready_s,
+            "compression": rates.compression,
         },
     }  # fmt: skip
 
