@@ -60,7 +60,7 @@ def recipe_of(scan: Path, output: Path, **settings):
 @pytest.mark.parametrize("case", CASES)
 def test_blocks_and_bytes_are_those_of_the_run(scan, client, tmp_path, case, monkeypatch):
     # small tasks, so that operations are cut into several blocks
-    monkeypatch.setattr("tomodask.coupled.LEAST_TASK_BYTES", 2**20)
+    monkeypatch.setattr("tomodask.coupled.LEAST_TASK_BYTES", 2**21)
     output = tmp_path / "volume.zarr"
     recipe = recipe_of(scan, output, **CASES[case])
     steps.run(recipe, client=client)
