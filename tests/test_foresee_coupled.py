@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tomodask import steps
 from tomodask.blockwise import reconstruct_blockwise
+from tomodask.cluster.local import Workers, local_cluster
 from tomodask.coupled import plan_coupled
 from tomodask.errors import GeometryError
 from tomodask.foresee import forecast
@@ -44,18 +46,24 @@ def scan(raw_file, tmp_path_factory) -> Path:
     return steps.ingest(raw_file.path, path, ingest=ingest, cluster={"workers": 1})
 
 
+@pytest.fixture(scope="module")
+def client():
+    with local_cluster(Workers(1, 2, 2**30)) as client:
+        yield client
+
+
 def recipe_of(scan: Path, output: Path, **settings):
     tree = {**SETTINGS, **settings, "source": str(scan), "output": str(output)}
     return resolve([Layer("test", tree)])[0]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_blocks_and_bytes_are_those_of_the_run(scan, tmp_path, case, monkeypatch):
+def test_blocks_and_bytes_are_those_of_the_run(scan, client, tmp_path, case, monkeypatch):
     # small tasks, so that operations are cut into several blocks
-    monkeypatch.setattr("tomodask.coupled.LEAST_TASK_BYTES", 2**20)
+    monkeypatch.setattr("tomodask.coupled.LEAST_TASK_BYTES", 2**21)
     output = tmp_path / "volume.zarr"
     recipe = recipe_of(scan, output, **CASES[case])
-    steps.run(recipe)
+    steps.run(recipe, client=client)
     compared = compare(RunFolder.of(output))
     for stage in ("iterate", "write"):
         for name in ("blocks", "bytes_read", "bytes_written"):
@@ -69,19 +77,14 @@ def test_scratch_files_are_as_large_as_foreseen(scan, tmp_path):
     coupled = plan_coupled(recipe, Scan.open(scan), Hardware().size(recipe.cluster))
     place, A = counted_operations(coupled)
     made = reconstruct_blockwise(
-        lambda start, stop: 1.0 + 0 * rows_of(A, start, stop), recipe.reconstructor(),
+        lambda start, stop: np.ones((stop - start, *A.range_shape[1:]), np.float32),
+        recipe.reconstructor(),
         coupled.volume, coupled.views, folder=tmp_path / "work", budget=coupled.budget,
         threads=2, input_id="ones",
     )  # fmt: skip
     assert made.place.counts.most_files_bytes == place.counts.most_files_bytes
     needs = forecast(recipe).disks[0].needs
     assert needs["scratch"] == place.counts.most_files_bytes
-
-
-def rows_of(A, start, stop):
-    import numpy as np
-
-    return np.zeros((stop - start, *A.range_shape[1:]), np.float32)
 
 
 def test_times_follow_the_iterations_and_memory_the_cut(scan, tmp_path):

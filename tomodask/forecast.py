@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tomodask.cluster.local import WORKER_BASE_BYTES, Workers, available_memory
 from tomodask.errors import MemoryBudgetError, PlanError
-from tomodask.hardware import Hardware
+from tomodask.hardware import Hardware, Rates
 from tomodask.recipe import Recipe
 
 MOST_MEMORY = 2**44  # of a worker, when it is looked for how much would do
@@ -134,8 +134,8 @@ def check_fits(foreseen: Forecast, hardware: Hardware, recipe: Recipe) -> None:
                 f"{(disk.need - disk.free) / 1e9:.3g} GB free, or give an output (and scan) on "
                 "another disk"
             )
-    workers, is_here = foreseen.workers, recipe.cluster.kind == "local"
-    if is_here and recipe.cluster.scheduler is None and hardware.memory is None:
+    workers = foreseen.workers
+    if _is_here(hardware, recipe):
         budget = max((stage.budget for stage in foreseen.stages), default=0)
         free = available_memory()
         if workers.count * budget > free:
@@ -154,6 +154,13 @@ def check_fits(foreseen: Forecast, hardware: Hardware, recipe: Recipe) -> None:
                     f"{(WORKER_BASE_BYTES + hardware.gpu_memory) / 2**30:.2f}GiB, which makes "
                     "smaller blocks"
                 )
+
+
+def _is_here(hardware: Hardware, recipe: Recipe) -> bool:
+    """Whether the workers will be on this machine."""
+    is_stated = hardware.memory is not None and hardware.measured == Rates()
+    is_elsewhere = recipe.cluster.kind != "local" or recipe.cluster.scheduler is not None
+    return not (is_stated or is_elsewhere or hardware.gpus)  # GPUs are stated of nodes
 
 
 def refused_by_name(plan: Callable[[Workers], T], workers: Workers) -> T:

@@ -6,7 +6,7 @@ rates that were measured or stated (`hardware`), and are None where there are no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -104,7 +104,14 @@ class _Forecast:
                 f"no stage computes on a GPU: the backend {recipe.backend} runs on the CPU"
             )
         rates = hardware.measured
-        stages = [self._times_steps(stage) for stage in stages]
+        stages = _later(
+            [self._times_steps(stage) for stage in stages],
+            {
+                "center": rates.center_ready_s,
+                "reconstruct": rates.ready_s,
+                "iterate": rates.ready_s,
+            },
+        )
         return Forecast(
             stages=tuple(_first_imports(stages, rates.import_s)),
             disks=disks_of(
@@ -340,6 +347,16 @@ def _task_bytes(task: IngestTask, source: Source) -> int:
 
 def correction_names(recipe: Recipe, scan: Scan) -> tuple[str, ...]:
     return tuple(type(each).__name__ for each in recipe.correction_list(scan.signal))
+
+
+def _later(stages: list[Stage], seconds: Mapping[str, float]) -> list[Stage]:
+    """What stages take once, however many steps there are."""
+    return [
+        stage
+        if stage.seconds is None
+        else replace(stage, seconds=stage.seconds + seconds.get(stage.name, 0.0))
+        for stage in stages
+    ]
 
 
 def _first_imports(stages: list[Stage], import_s: float) -> list[Stage]:

@@ -40,6 +40,8 @@ class Rates:
     scratch_bytes : of coupled runs' arrays, read or written.
     center_bytes : of the sinograms in which a centre is searched for.
     start_s, import_s : seconds until there are workers, and until they have imported what they run.
+    ready_s : that the first blocks take longer, until all kernels are loaded. center_ready_s : that
+        the first search for a centre does.
     stretch : wall time by time foreseen from these rates, of the measurement itself.
     idle_bytes : of a worker before its first block; share : of what a block declares it takes.
     import_bytes, ingest_share : the same of a worker that only copies frames.
@@ -58,6 +60,8 @@ class Rates:
     center_bytes: float | None = None
     start_s: float = 0.0
     import_s: float = 0.0
+    ready_s: float = 0.0
+    center_ready_s: float = 0.0
     stretch: float = 1.0
     idle_bytes: int = IDLE_BYTES
     share: float = DECLARED_SHARE

@@ -23,6 +23,9 @@ from tomodask.scan import Scan
 
 PHOTONS = 5000.0  # of the noise that stands for counts
 DARK_COUNTS = 100
+TILE = 16  # frames and rows after which the noise comes again
+# radius, distance from the axis and direction, of half the detector's width
+BEADS = ((0.2, 0.5, 0.3), (0.1, 0.6, 2.0), (0.05, 0.3, 4.0))
 IMAGES = 10  # flats, and darks, of a scan that nobody has measured
 SAMPLE_BYTES = 64 * 2**20  # of a source's chunks that are read to see how they compress
 SAMPLES = 4
@@ -49,10 +52,25 @@ class NoiseFrames:
 
     def read(self, frames: slice, rows: slice) -> np.ndarray:
         """(frames, rows, columns) of counts."""
-        count, height = len(range(*frames.indices(self.shape[0]))), self.shape[1]
-        tile = _noise(min(16, count), min(16, height), self.shape[2], self.level)
-        index = np.arange(*rows.indices(height)) % tile.shape[1]
-        return np.resize(tile[:, index], (count, index.size, self.shape[2])).astype(self.dtype)
+        num_frames, height, columns = self.shape
+        index = np.arange(*frames.indices(num_frames))
+        noise = _noise(columns)[:, np.arange(*rows.indices(height)) % TILE]
+        counts = np.empty((index.size, *noise.shape[1:]), self.dtype)
+        for k, frame in enumerate(index):
+            beam = self._beam(np.pi * frame / num_frames)
+            counts[k] = DARK_COUNTS + beam + np.sqrt(beam) * noise[frame % TILE]
+        return counts
+
+    def _beam(self, angle: float) -> np.ndarray:
+        """(columns,) photons; what lies off the axis lets the axis be found."""
+        if self.level is not None:
+            return np.full(self.shape[2], self.level, np.float32)
+        across = np.linspace(-1, 1, self.shape[2], dtype=np.float32)
+        chords = np.sqrt(np.maximum(0, 0.64 - across**2))
+        for radius, distance, phase in BEADS:
+            middle = distance * np.cos(angle - phase)
+            chords = chords + np.sqrt(np.maximum(0, radius**2 - (across - middle) ** 2))
+        return np.asarray(PHOTONS * np.exp(-chords), np.float32)
 
 
 @dataclass(frozen=True)
@@ -205,11 +223,7 @@ def _read_bytes(source: Source, frames: int) -> int:
     return 3 * deep * rows * source.shape[2] * source.dtype.itemsize
 
 
-@lru_cache(maxsize=4)
-def _noise(frames: int, rows: int, columns: int, level: float | None) -> np.ndarray:
-    """Counts of a flat beam, or of one behind a smooth object."""
-    rng = np.random.default_rng(0)
-    across = np.linspace(-1, 1, columns)
-    shadow = PHOTONS * np.exp(-2 * np.sqrt(np.maximum(0, 1 - across**2)))
-    beam = shadow if level is None else np.full(columns, level)
-    return DARK_COUNTS + rng.poisson(np.broadcast_to(beam, (frames, rows, columns)))
+@lru_cache(maxsize=2)
+def _noise(columns: int) -> np.ndarray:
+    """(TILE, TILE, columns) of unit variance."""
+    return np.random.default_rng(0).standard_normal((TILE, TILE, columns), np.float32)

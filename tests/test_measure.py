@@ -1,0 +1,30 @@
+"""A short measurement gives every rate that a plan asks for, and leaves nothing behind."""
+
+import pytest
+
+from tomodask import planning
+from tomodask.hardware import FILE_NAME, Hardware
+from tomodask.layers import Layer, resolve
+from tomodask.runfolder import RunFolder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stated", [None, "60x64x48"])
+def test_after_a_measurement_all_times_are_known(raw_file, tmp_path, stated):
+    tree = {
+        "source": str(raw_file.path), "output": str(tmp_path / "volume.zarr"),
+        "volume": {"chunk_rows": 4}, "cluster": {"workers": 2, "threads": 1, "memory": 2**30},
+    }  # fmt: skip
+    recipe = resolve([Layer("test", tree)])[0]
+    foreseen, known = planning.plan(recipe, measure=True, scan=stated)
+    assert foreseen.seconds > 0
+    assert all(stage.seconds is not None for stage in foreseen.stages)
+    rates = known.measured
+    assert 0.3 < rates.compression < 1
+    assert rates.idle_bytes > 100 * 2**20
+    assert 0 < rates.stretch < 10
+    folder = RunFolder.of(tmp_path / "volume.zarr").path
+    assert Hardware.read(folder / FILE_NAME) == known
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    again, _ = planning.plan(recipe, scan=stated)  # by what was kept
+    assert again.seconds == pytest.approx(foreseen.seconds)
