@@ -15,14 +15,18 @@ count what is done as `tomodask status` does.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,7 @@ SAMPLES = 20  # of the driver's memory
 COLUMNS = 2048
 HALO = 2
 SHARD = b"0123456789"
+RATE = 300  # blocks a second, of which status looks at those of the last minute
 LEFT = 100  # one block of so many is not done when the run is resumed
 
 
@@ -132,6 +137,12 @@ def peer(client: Client, tasks: list[NoTask]) -> dict[str, Any]:
     }
 
 
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in a process of its own, as a resumed run is one: no scheduler's threads and heap."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 # ---- in the ledger ---------------------------------------------------------------------------
 
 
@@ -164,7 +175,8 @@ def in_ledger(blocks: int, folder: Path) -> dict[str, Any]:
     write_all(store, ledger, finished)
     size = sum(file.stat().st_size for file in ledger.path.iterdir())
     intact = clock("list and check the files", lambda: ledger.intact(store))
-    rows = clock("chunk rows done", lambda: chunk_rows_done(intact, 1, blocks))
+    rows = clock("chunk rows done", partial(chunk_rows_done, intact, 1, blocks))
+    del intact
     left = clock("plan what is left", lambda: plan(rows))
     assert len(finished) + len(left) == blocks
     clock("merge the logs", ledger.compact)
@@ -182,7 +194,7 @@ def in_ledger(blocks: int, folder: Path) -> dict[str, Any]:
 
 def write_all(store: Path, ledger: Ledger, blocks: list[Block]) -> None:
     """A file for each block, in a folder of its own as a volume's shards, and its record."""
-    with _unsynced():
+    with _as_recorded_by_a_run(len(blocks)):
         for block in blocks:
             entry = ShardEntry(f"0/c/0/0/{block.write.rows[0]}/0/0", len(SHARD), 0xDEADBEEF)
             file = store / entry.key
@@ -192,13 +204,15 @@ def write_all(store: Path, ledger: Ledger, blocks: list[Block]) -> None:
 
 
 @contextmanager
-def _unsynced() -> Iterator[None]:
-    """Records without their sync: what the disk takes for that is not the question here."""
-    sync, os.fsync = os.fsync, lambda _: None
+def _as_recorded_by_a_run(blocks: int) -> Iterator[None]:
+    """Records `RATE` a second until now; unsynced, what the disk takes is not the question here."""
+    sync, clock = os.fsync, time.time
+    times = itertools.count(clock() - blocks / RATE, 1 / RATE)
+    os.fsync, time.time = (lambda _: None), (lambda: next(times))
     try:
         yield
     finally:
-        os.fsync = sync
+        os.fsync, time.time = sync, clock
 
 
 def count(ledger: Ledger, blocks: int) -> dict[str, float]:
@@ -222,7 +236,7 @@ def main() -> None:
             "workers": WORKERS,
             "machine": describe_machine(),
             "scheduler": through_scheduler(options.blocks, options.peer_blocks),
-            "ledger": in_ledger(options.blocks, Path(folder)),
+            "ledger": alone(in_ledger, options.blocks, Path(folder)),
         }
     print(json.dumps(answer, indent=2))
     if options.output:

@@ -64,6 +64,7 @@ FRONT = {
     "control",
     "planning",
     "foresee",
+    "foresee_coupled",
     "measure",
     "forecast",
     "hardware",

@@ -338,6 +338,32 @@ def test_a_run_that_is_complete_needs_no_ledger(prepared, output):
     steps.finalize(prepared)
 
 
+def test_the_block_that_an_element_works_on_is_told_however_short_the_one_before(
+    prepared, output, monkeypatch
+):
+    monkeypatch.setattr("tomodask.runlog.STATUS_SECONDS", 0.01)
+    stream_block = jobarray.stream_block
+
+    def look(task):
+        deadline = time.monotonic() + 10
+        while True:
+            _prepare, status = RunFolder.of(output).statuses()
+            if [block["block"] for block in status.running] == [task.id]:
+                return stream_block(task)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    monkeypatch.setattr(jobarray, "stream_block", look)
+    assert steps.run(prepared, shard="1/4").progress.blocks == 2
+
+
+def test_a_prepare_that_was_cancelled_may_begin_anew(raw_file, output):
+    recipe = recipe_of(raw_file.path, output, cluster={"workers": 1})
+    RunFolder.of(output).request_cancel("somebody")
+    steps.prepare(recipe)  # with a copy of the source, which would hear of it
+    assert RunFolder.of(output).cancel_requested() is None
+
+
 def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, monkeypatch):
     def full(task):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -29,7 +29,7 @@ from tomodask.blockwise.scratch import read_rows
 from tomodask.cluster.local import Workers
 from tomodask.cluster.run import Listener, Progress, run_blocks
 from tomodask.cluster.workforce import Workforce
-from tomodask.errors import GeometryError, MemoryBudgetError
+from tomodask.errors import DeviceError, GeometryError, MemoryBudgetError
 from tomodask.geometry import ParallelBeam, ProjectionGeometry, VolumeGeometry
 from tomodask.plan import StreamNeed
 from tomodask.preprocess import apply_corrections
@@ -78,8 +78,12 @@ class CoupledPlan:
         return view_radius(self.beam)
 
 
-def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
+def plan_coupled(
+    recipe: Recipe, scan: Scan, workers: Workers, *, has_gpu: bool = False
+) -> CoupledPlan:
     """Find the centre and the geometry; refuse what can't be.
+
+    has_gpu : where it will run, whatever is here.
 
     Raises
     ------
@@ -95,22 +99,32 @@ def plan_coupled(recipe: Recipe, scan: Scan, workers: Workers) -> CoupledPlan:
     beam = beam.take_rows(*rows).take_columns(*columns)
     volume, views = run_geometry(recipe.geometry, beam, scan.geometry.det_rows)
     backend = ANY_RAYS if recipe.backend == "auto" else recipe.backend
-    _check_backend(backend, volume, views)
+    try:
+        _check_backend(backend, volume, views)
+    except DeviceError:
+        if not has_gpu:
+            raise
     if isinstance(algorithm := recipe.reconstructor(), FDK):
         algorithm.parts(volume, views)  # refuses orbits that are none, or too short
     corrections = corrections_for(scan, recipe)
     spec = replace(volume_spec(recipe, scan, rows, columns), shape=volume.shape)
     halo = sum(correct.halo(scan.geometry) for correct in corrections)
-    need = StreamNeed(
-        scan, columns, corrections, _Loading(), MemoryNeed(0, 0), spec, halo, workers.threads
-    )
-    load_rows = _most_rows(need, workers.budget, rows[1] - rows[0])
     plan = RunPlan(
-        recipe, scan, rows, columns, center, estimate, corrections, halo, load_rows,
+        recipe, scan, rows, columns, center, estimate, corrections, halo, 1,
         _rows_to_write(spec, workers.budget), workers.threads, spec,
         geometry_digest=geometry_hash(volume, views),
     )  # fmt: skip
+    load_rows = _most_rows(loading_need(plan), workers.budget, rows[1] - rows[0])
+    plan = replace(plan, sub_rows=load_rows)
     return CoupledPlan(plan, volume, views, beam, backend, _task_bytes(volume, views, workers))
+
+
+def loading_need(plan: RunPlan) -> StreamNeed:
+    """Declared memory of correcting rows, with nothing reconstructed from them."""
+    return StreamNeed(
+        plan.scan, plan.columns, plan.corrections, _Loading(), MemoryNeed(0, 0), plan.spec,
+        plan.halo, plan.threads,
+    )  # fmt: skip
 
 
 def reconstruct_coupled(
@@ -176,10 +190,21 @@ class LoadRows:
             sinograms[low - start : high - start] = self._corrected(low, high)
         return sinograms
 
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Of the scan."""
+        return sum(
+            self.job.scan.bytes_read(self._with_halo(low, min(stop, low + self.most)))
+            for low in range(start, stop, self.most)
+        )
+
+    def _with_halo(self, start: int, stop: int) -> tuple[int, int]:
+        """Rows of the whole detector that are read."""
+        first, halo = self.rows[0], self.job.halo
+        return max(0, first + start - halo), min(self.det_rows, first + stop + halo)
+
     def _corrected(self, start: int, stop: int) -> np.ndarray:
         job, first = self.job, self.rows[0]
-        low = max(0, first + start - job.halo)
-        high = min(self.det_rows, first + stop + job.halo)
+        low, high = self._with_halo(start, stop)
         projections = apply_corrections(job.corrections, job.load(low, high), job.threads)
         return projections.trim_rows(first + start, first + stop).sinograms()
 

@@ -191,12 +191,16 @@ def _least_memory(plan: Callable[[Workers], Any], workers: Workers) -> int | Non
 
 
 def piped(times: Sequence[tuple[float, float, float]]) -> float:
-    """Seconds of a block whose sub-blocks are read, computed and written side by side."""
-    total = 0.0
-    for step in range(len(times) + 2):
-        now = [times[step - stage][stage] for stage in range(3) if 0 <= step - stage < len(times)]
-        total += max(now)
-    return total
+    """Seconds of a block whose sub-blocks are read, computed and written side by side.
+
+    Who has made one keeps it until it is taken, and begins the next one only then (`stream`).
+    """
+    taken = passed_on = written = 0.0
+    for read, computed, write in times:
+        taken = max(taken + read, passed_on)
+        passed_on = max(taken + computed, written)
+        written = passed_on + write
+    return written
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tomodask.blocks import Block, sub_blocks
 from tomodask.cluster.local import WORKER_BASE_BYTES, Workers
+from tomodask.coupled import WORK_SUFFIX, CoupledPlan, is_coupled, plan_coupled
 from tomodask.forecast import (
     Forecast,
     Stage,
@@ -21,6 +22,7 @@ from tomodask.forecast import (
     piped,
     refused_by_name,
 )
+from tomodask.foresee_coupled import Speed, coupled_stages
 from tomodask.hardware import Hardware
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import IngestPlan, IngestTask, plan_ingest, scan_metadata
@@ -147,7 +149,8 @@ class _Forecast:
             seconds = makespan(each, self.workers.count)
         return Stage(
             "ingest", len(tasks), sum(sizes), written,
-            self._expected(plan.peak_bytes), WORKER_BASE_BYTES + plan.peak_bytes, 0, seconds,
+            rates.import_bytes + round(rates.ingest_share * plan.peak_bytes),
+            WORKER_BASE_BYTES + plan.peak_bytes, 0, seconds,
         )  # fmt: skip
 
     def _compression(self, source: Source) -> float:
@@ -171,11 +174,40 @@ class _Forecast:
     def _stages_of(self, scan: Scan, needs: list[tuple[Path, str, int]]) -> list[Stage]:
         recipe = self.recipe
         output = Path(recipe.output) if recipe.output else Path("volume.zarr")
+        if is_coupled(recipe):
+            return [*self._center_stage(scan), *self._coupled_stages(scan, output, needs)]
         plan = refused_by_name(
             lambda workers: plan_run(with_some_center(recipe, scan), scan, workers), self.workers
         )
         needs.append((output, "volume", stored_bytes(plan.spec, plan.spec.shape[0])))
         return [*self._center_stage(scan), self._reconstruct_stage(plan)]
+
+    def _coupled_stages(
+        self, scan: Scan, output: Path, needs: list[tuple[Path, str, int]]
+    ) -> list[Stage]:
+        """Foreseen for workers whose memory suffices for every operation, not the plan alone."""
+        recipe, rates, hardware = self.recipe, self.hardware.measured, self.hardware
+        updates = rates.work if rates.work_unit == "voxel updates" else None
+        if hardware.gupdates_s is not None:
+            updates = 1e9 * hardware.gupdates_s
+        stored = self._rate(rates.write_bytes, hardware.write_gb_s)
+        scratch = stored if hardware.write_gb_s is not None else rates.scratch_bytes or stored
+        speed = Speed(
+            self._rate(rates.read_bytes, hardware.read_gb_s), scratch, stored,
+            rates.correct_pixels, updates,
+        )  # fmt: skip
+
+        def planned(workers: Workers) -> tuple[CoupledPlan, list[Stage], int]:
+            coupled = plan_coupled(
+                with_some_center(recipe, scan), scan, workers, has_gpu=self.gpus > 0
+            )
+            return coupled, *coupled_stages(coupled, workers.count, rates, speed)
+
+        coupled, stages, scratch_bytes = refused_by_name(planned, self.workers)
+        spec = coupled.plan.spec
+        needs.append((output, "volume", stored_bytes(spec, spec.shape[0])))
+        needs.append((output.with_name(output.name + WORK_SUFFIX), "scratch", scratch_bytes))
+        return stages
 
     def _center_stage(self, scan: Scan) -> list[Stage]:
         recipe, rates = self.recipe, self.hardware.measured
@@ -283,8 +315,12 @@ class _Forecast:
 
 
 def with_some_center(recipe: Recipe, scan: Scan) -> Recipe:
-    """The recipe with the detector's middle for a centre that is still to be found."""
-    if recipe.center != "auto":
+    """The recipe with the detector's middle for a centre that is still to be found.
+
+    Where none can be found, the recipe as it is: it will be refused.
+    """
+    options = recipe.geometry
+    if recipe.center != "auto" or options.source_distance_mm is not None or options.tilt_deg:
         return recipe
     return recipe.model_copy(update={"center": (scan.geometry.det_count - 1) / 2})
 

@@ -24,7 +24,8 @@ from tomodask.runfolder import RunFolder
 from tomodask.shards import swap_in
 
 FILE_NAME = "hardware.yaml"  # in the run folder
-IDLE_BYTES = 300 * 2**20  # of a worker that has done nothing yet, where none was measured
+IMPORT_BYTES = 150 * 2**20  # of a worker that has imported what it needs, where none was measured
+IDLE_BYTES = 230 * 2**20  # and compiled, or loaded, the projector
 DECLARED_SHARE = 0.9  # of what blocks declare, where none was measured: tests hold 0.8 to 1
 
 
@@ -41,6 +42,7 @@ class Rates:
     start_s, import_s : seconds until there are workers, and until they have imported what they run.
     stretch : wall time by time foreseen from these rates, of the measurement itself.
     idle_bytes : of a worker before its first block; share : of what a block declares it takes.
+    import_bytes, ingest_share : the same of a worker that only copies frames.
     compression : bytes stored of a byte of counts.
     """
 
@@ -59,6 +61,8 @@ class Rates:
     stretch: float = 1.0
     idle_bytes: int = IDLE_BYTES
     share: float = DECLARED_SHARE
+    import_bytes: int = IMPORT_BYTES
+    ingest_share: float = DECLARED_SHARE
     compression: float | None = None
 
 

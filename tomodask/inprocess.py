@@ -18,6 +18,7 @@ from tomodask.cluster.walltime import Pace, job_end, seconds_left
 from tomodask.errors import (
     BlocksFailedError,
     BlocksLeftError,
+    CancelledRunError,
     InputError,
     OutputInUseError,
     is_disk_full,
@@ -54,16 +55,17 @@ def work_through(
     waiting = deque((task, 0) for task in tasks)
     failed: list[str] = []  # no errors: their tracebacks would keep the blocks' arrays
     while waiting:
-        listener(progress)
         _refuse_if_late(ends, pace, waiting[0][0], len(waiting))
         task, attempt = waiting.popleft()
         if attempt:
             time.sleep(RETRY_SECONDS)
         progress.running = {task.id: (worker, time.time())}
-        listener(progress)
         began = time.monotonic()
         try:
+            listener(progress)
             report = function(task)
+        except CancelledRunError:
+            raise
         except Exception as error:
             if not _is_final(error) and attempt < retries:
                 log.warning("%s %s: %r, tried again later", progress.stage, task.id, error)

@@ -100,6 +100,7 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         followed(recipe, None, folder, told) as force,
     ):
         folder.clear_cancel()  # what was asked of an earlier attempt
+        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
@@ -152,8 +153,20 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
         total.blocks, total.workers = len(tasks), 1
         if tasks:
             prepare_backend(recipe.backend)
-        work_through(stream_block, tasks, total, listener=told, worker=element.writer)
+        work_through(stream_block, tasks, total, listener=_at_once(told), worker=element.writer)
     return share
+
+
+def _at_once(told: RunLog) -> Listener:
+    """A listener that says what is begun even where something was said just before: RunLog takes
+    what comes often now and then, and an element may say nothing for as long as a block lasts."""
+
+    def listener(progress: Progress) -> None:
+        told(progress)
+        running = progress.running.items()
+        told.tell(running=[{"block": b, "worker": w, "since": since} for b, (w, since) in running])
+
+    return listener
 
 
 def _tasks(recipe: Recipe, prepared: Prepared, share: Share) -> list[BlockTask]:

@@ -29,6 +29,7 @@ from tomodask.geometry import Box, ParallelBeam
 from tomodask.hardware import Hardware, Rates
 from tomodask.ingest import open_source
 from tomodask.ingest.convert import (
+    IngestPlan,
     IngestTask,
     create_scan,
     finish_scan,
@@ -116,14 +117,19 @@ class _Copy:
 def _copy(copy: _Copy) -> dict[str, Any]:
     report = ingest_block(copy.task)
     del report["shards"]
-    return report
+    return {**report, "peak_bytes": arrays.peak_bytes()}
 
 
 def _get_ready(threads: int) -> int:
-    """Import and compile what blocks need, and let the peak begin; an idle worker's bytes."""
+    """Load what the projector needs, and let the peak begin; an idle worker's bytes."""
     beam = ParallelBeam(np.linspace(0, 3, 40), 2, 32, center_of_rotation=15.5)
     A = make_projector(Box((0, 0, 0), (2, 32, 32)), beam, threads=threads)
     FBP()(np.zeros((2, 40, 32)), A)
+    return _begin_peak()
+
+
+def _begin_peak() -> int:
+    """Let the peak of a worker begin anew; its bytes now."""
     arrays.forget()
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -145,9 +151,11 @@ class _Bench:
     def measured(self, source: Source | None, scan: Scan | None) -> Rates:
         """Everything that the recipe's stages need."""
         began = time.perf_counter()
-        idle = self.client.run(_get_ready, self.workers.threads)
+        imported = self.client.run(_begin_peak)  # and, to find it, all that blocks need
         self.rates = replace(
-            self.rates, import_s=time.perf_counter() - began, idle_bytes=max(idle.values())
+            self.rates,
+            import_s=time.perf_counter() - began,
+            import_bytes=max(imported.values()),
         )
         if source is not None:
             self._ingest(source)
@@ -166,11 +174,14 @@ class _Bench:
         unit = math.lcm(16, source.chunk_shape[0])
         count = max(unit, SOURCE_BYTES // frame_bytes // unit * unit)
         count = min(count, source.shape[0])
-        tasks = []
+        tasks: list[_Copy] = []
+        declared = 1
         for number in range(self.workers.count):
             start = number * count if (number + 1) * count <= source.shape[0] else 0
             part = _part(source, SomeFrames(source.projections, start, count))
-            tasks += self._store(part, f"part-{number}.zarr", number)
+            plan = self._store(part, f"part-{number}.zarr")
+            declared = plan.peak_bytes
+            tasks += [_Copy(task, number) for task in plan.tasks]
         progress = self._run(_copy, tasks)
         read, write = (_total(progress, f"seconds_{name}") for name in ("read", "write"))
         self.rates = replace(
@@ -178,15 +189,16 @@ class _Bench:
             source_bytes=progress.bytes_read / read,
             store_bytes=progress.bytes_read / write,
             compression=progress.bytes_written / progress.bytes_read,
+            ingest_share=max(0.1, (progress.peak_bytes - self.rates.import_bytes) / declared),
         )
 
-    def _store(self, source: Source, name: str, number: int = 0) -> list[_Copy]:
-        """Make an empty store for a source; the tasks that fill it."""
+    def _store(self, source: Source, name: str) -> IngestPlan:
+        """Make an empty store for a source, and the plan by which it is filled."""
         options = self.recipe.ingest
         turned = options.rotate_detector, options.flip
         plan = plan_ingest(source, self.folder / name, self.workers.budget, *turned)
         create_scan(plan, source)
-        return [_Copy(task, number) for task in plan.tasks]
+        return plan
 
     def _noise_scan(self, source: Source) -> Scan:
         """Noise of the source's width, as high as all workers need and with views as time allows.
@@ -205,7 +217,8 @@ class _Bench:
         plain = replace(
             self, recipe=self.recipe.model_copy(update={"ingest": type(self.recipe.ingest)()})
         )
-        self._run(_copy, plain._store(noise, "noise.zarr"))
+        stored = plain._store(noise, "noise.zarr")
+        self._run(_copy, [_Copy(task, 0) for task in stored.tasks])
         finish_scan(self.folder / "noise.zarr")
         return Scan.open(self.folder / "noise.zarr")
 
@@ -233,7 +246,8 @@ class _Bench:
         sub_rows = self._plan(scan, whole).sub_rows
         subs = int(min(MOST_SUBS, max(1, TIMED_SECONDS // (a_row * sub_rows))))
         plan = self._plan(scan, (first, min(last, first + count * subs * sub_rows)))
-        self.client.run(_get_ready, self.workers.threads)
+        idle = self.client.run(_get_ready, self.workers.threads)
+        self.rates = replace(self.rates, idle_bytes=max(idle.values()))
         progress = self._blocks(plan, "timed.zarr")
         self._take_rates(plan, progress)
 
@@ -261,7 +275,6 @@ class _Bench:
         need = need_of_blocks(
             scan, plan.columns, plan.corrections, algorithm, recipe.backend, plan.threads, plan.spec
         ).bytes(plan.sub_rows)
-        peak = progress.peak_bytes
         self.rates = replace(
             self.rates,
             read_bytes=progress.bytes_read / seconds["read"],
@@ -271,7 +284,7 @@ class _Bench:
             corrections=correction_names(recipe, scan),
             write_bytes=progress.bytes_written / seconds["write"],
             stretch=_total(progress, "seconds", "total") / foreseen,
-            share=max(0.1, (peak - self.rates.idle_bytes) / need),
+            share=max(0.1, (progress.peak_bytes - self.rates.idle_bytes) / need),
         )
 
     # ---- center

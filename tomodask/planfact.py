@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from tomodask import arrays
 from tomodask.cluster.run import Listener, Progress
 from tomodask.cluster.workforce import Workforce
 from tomodask.errors import TomodaskError
@@ -47,6 +48,7 @@ class PlanAndFact:
         self._started = time.time()
         self._stages: dict[str, Progress] = {}
         self._center: float | None = None
+        self._center_bytes = 0
         self._told = 0.0
         self._before: list[dict[str, Any]] = []
 
@@ -83,6 +85,7 @@ class PlanAndFact:
         ended = [stage.ended for stage in self._stages.values() if stage.ended is not None]
         if self.recipe.center == "auto":
             self._center = time.monotonic() - max([self._began, *ended])
+            self._center_bytes = arrays.peak_bytes()
 
     def _foresee(self) -> None:
         hardware = kept_hardware(self.recipe)
@@ -102,7 +105,12 @@ class PlanAndFact:
     def _attempt(self) -> dict[str, Any]:
         stages = {name: _taken(progress) for name, progress in self._stages.items()}
         if self._center is not None:
-            stages["center"] = {**dict.fromkeys(_COUNTS, 0), "seconds": round(self._center, 3)}
+            stages["center"] = {
+                **dict.fromkeys(_COUNTS, 0),
+                "blocks": 1,
+                "peak_bytes": self._center_bytes,
+                "seconds": round(self._center, 3),
+            }
         return {
             "started": self._started,
             "seconds": round(time.monotonic() - self._began, 3),
@@ -126,8 +134,9 @@ _COUNTS = ("blocks", "bytes_read", "bytes_written", "peak_bytes")
 def compare(folder: RunFolder) -> dict[str, Any]:
     """Plan and fact side by side, empty where one of them is missing.
 
-    By stage, and of "all": blocks, bytes_read, bytes_written, memory (bytes of a worker) and
-    seconds, each as {"plan", "fact", "ratio"}, the ratio of fact to plan None where there is none.
+    By stage, and of "all": blocks, bytes_read, bytes_written, memory (bytes of a worker; of the
+    driver, which finds the centre, in "center" alone) and seconds, each as {"plan", "fact",
+    "ratio"}, the ratio of fact to plan None where there is none.
     """
     plan, fact = folder.read_json(PLAN), folder.read_json(FACT)
     if plan is None or fact is None:
@@ -137,16 +146,12 @@ def compare(folder: RunFolder) -> dict[str, Any]:
         taken = fact["stages"].get(stage["name"])
         if taken is not None:
             compared[stage["name"]] = {
-                name: _pair(stage[name], taken[of])
-                for name, of in (
-                    ("blocks", "blocks"),
-                    ("bytes_read", "bytes_read"),
-                    ("bytes_written", "bytes_written"),
-                    ("memory", "peak_bytes"),
-                    ("seconds", "seconds"),
-                )
+                name: _pair(stage[name], taken["peak_bytes" if name == "memory" else name])
+                for name in ("blocks", "bytes_read", "bytes_written", "memory", "seconds")
             }
     stages = [stage for name, stage in compared.items() if name != "center"]
+    for name in ("bytes_read", "bytes_written"):  # nobody counts what the driver reads
+        compared.get("center", {}).pop(name, None)
     total = {
         name: _pair(*(sum(stage[name][side] for stage in stages) for side in ("plan", "fact")))
         for name in ("blocks", "bytes_read", "bytes_written")
@@ -196,7 +201,9 @@ def _sum(attempts: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "stages": stages,
         "seconds": round(sum(attempt["seconds"] for attempt in attempts), 3),
-        "peak_bytes": max((stage["peak_bytes"] for stage in stages.values()), default=0),
+        "peak_bytes": max(
+            (stage["peak_bytes"] for name, stage in stages.items() if name != "center"), default=0
+        ),
     }
 
 

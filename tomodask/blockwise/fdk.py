@@ -16,6 +16,7 @@ from distributed import Client
 from tomodask.blockwise.arrays import StoredArray
 from tomodask.blockwise.operator import StoredOperator, geometry_hash
 from tomodask.blockwise.reconstruct import VERSION, stored
+from tomodask.blockwise.tasks import bytes_read_by
 from tomodask.blockwise.workspace import hash_of, open_workspace
 from tomodask.cluster.run import Listener, silent
 from tomodask.geometry import Box, ProjectionGeometry, VolumeGeometry
@@ -88,14 +89,23 @@ def fdk_blockwise(
     )
     with open_workspace(folder, run_hash, budget, client=client, listener=listener) as place:
         A = StoredOperator(place, volume, wide, backend, threads)
-        filtered = stored(place, FilteredRows(load, parts, threads), A.range_shape, "filtered")
-        found = A.T(filtered).evaluate()
-        del filtered
-        cosines = stored(place, CosineRows(parts, A.range_shape, threads), A.range_shape, "cosines")
-        constant = A.T(cosines).evaluate()
-        del cosines
-        place.sweep()
+        found, constant = fdk_operations(load, parts, A)
         return FDKBlocks(found, constant, Evenness(volume, parts, threads))
+
+
+def fdk_operations(
+    load: Load, parts: FDKParts, A: StoredOperator
+) -> tuple[StoredArray, StoredArray]:
+    """What `fdk_blockwise` does in the workspace of an operator of the widened views."""
+    place, shape, threads = A.place, A.range_shape, A.threads
+    filtered = stored(place, FilteredRows(load, parts, threads), shape, "filtered")
+    found = A.T(filtered).evaluate()
+    del filtered
+    cosines = stored(place, CosineRows(parts, shape, threads), shape, "cosines")
+    constant = A.T(cosines).evaluate()
+    del cosines
+    place.sweep()
+    return found, constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +118,10 @@ class FilteredRows:
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         return self.parts.filtered(self.load(start, stop), start, self.threads)
+
+    def bytes_read(self, start: int, stop: int) -> int:
+        """Of what is loaded, as far as that tells."""
+        return bytes_read_by(self.load, start, stop)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,9 +75,16 @@ def reconstruct_blockwise(
     )
     with open_workspace(folder, run_hash, budget, client=client, listener=listener) as place:
         A = StoredOperator(place, volume, projections, backend, threads)
-        x = algorithm(stored(place, y, shape, input_id), A).evaluate()
-        place.sweep()
-        return x  # type: ignore[no-any-return]
+        return operations(y, algorithm, A, input_id)
+
+
+def operations(
+    y: Any, algorithm: Callable[[Any, Any], Any], A: StoredOperator, input_id: str
+) -> StoredArray:
+    """What `reconstruct_blockwise` does in the workspace of an operator."""
+    x = algorithm(stored(A.place, y, A.range_shape, input_id), A).evaluate()
+    A.place.sweep()
+    return x  # type: ignore[no-any-return]
 
 
 def stored(place: Workspace, y: Any, shape: Shape, name: str = "y") -> StoredArray:

@@ -6,7 +6,7 @@ once its bytes are on the disk. Doing it twice gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,18 +120,23 @@ class ForwardProjection:
         volume, views = self.volume, self.projections
         sums = memory.empty(region.shape_in((0, 0, views.det_shape[1])), np.float32)
         sums.fill(0)
-        start, stop = box_rows(volume, views, region.rows)
-        for slab in runs(start, stop, self.height):
+        for slab, run in self.slabs(region):
             box = slab_box(slab, volume)
-            run = _common(footprint(volume, views, box).rows, region.rows)
-            if run is None:
-                continue
             x = Inputs(files, region, volume.shape[2]).value(
                 self.x, Region(slab, (0, volume.shape[1]))
             )
             pair = backend_of(volume.part(box), views.take_rows(*run), self.backend, self.threads)
             sums[run[0] - region.rows[0] : run[1] - region.rows[0]] += pair.forward(x)
         return (sums,)
+
+    def slabs(self, region: Region) -> Iterator[tuple[Run, Run]]:
+        """Rows of each slab that is read, and those of the region that see it."""
+        start, stop = box_rows(self.volume, self.projections, region.rows)
+        for slab in runs(start, stop, self.height):
+            box = slab_box(slab, self.volume)
+            run = _common(footprint(self.volume, self.projections, box).rows, region.rows)
+            if run is not None:
+                yield slab, run
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,16 +158,22 @@ class BackProjection:
         box = slab_box(region.rows, self.volume)
         sums = memory.empty(box.shape, np.float32)
         sums.fill(0)
-        num_angles = in_voxels(self.volume, self.projections).num_angles
-        for chunk in runs(0, num_angles, self.length):
+        for chunk, run in self.chunks(region):
             views, volume = take_views(self.volume, self.projections, slice(*chunk))
-            run = _common(footprint(volume, views, box).rows, (0, views.det_shape[0]))
-            if run is None:
-                continue
             y = Inputs(files, region, views.det_shape[1]).value(self.y, Region(run, chunk))
             pair = backend_of(volume.part(box), views.take_rows(*run), self.backend, self.threads)
             sums += pair.adjoint(y)
         return (sums,)
+
+    def chunks(self, region: Region) -> Iterator[tuple[Run, Run]]:
+        """Views that are read at once, and the rows of them that see the slab."""
+        box = slab_box(region.rows, self.volume)
+        num_angles = in_voxels(self.volume, self.projections).num_angles
+        for chunk in runs(0, num_angles, self.length):
+            views, volume = take_views(self.volume, self.projections, slice(*chunk))
+            run = _common(footprint(volume, views, box).rows, (0, views.det_shape[0]))
+            if run is not None:
+                yield chunk, run
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +217,7 @@ class Load:
                 f"{self.what}: rows {region.rows[0]} to {region.rows[1]} have shape "
                 f"{values.shape}, {region.shape_in(self.shape)} is expected"
             )
+        files.bytes_read += bytes_read_by(self.load, *region.rows)
         return (values,)
 
 
@@ -224,6 +236,12 @@ class Selected:
         for number, index in enumerate(self.indices[slice(*region.lines)]):
             result[:, number] = inputs.value(self.tree, Region(rows, (index, index + 1)))[:, 0]
         return (result,)
+
+
+def bytes_read_by(load: Callable[[int, int], Any], start: int, stop: int) -> int:
+    """Bytes that `load(start, stop)` reads, 0 unless it tells."""
+    tell = getattr(load, "bytes_read", None)
+    return 0 if tell is None else int(tell(start, stop))
 
 
 def slab_box(rows: Run, volume: VolumeGeometry) -> Box:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from time import sleep
 from typing import Annotated, Any
 
 import typer
@@ -64,7 +64,7 @@ def _watched(output: str, traceback: bool, quiet: bool) -> Any:
             told = text
             if not state.goes_on:
                 return state
-            time.sleep(WATCH_SECONDS)
+            sleep(WATCH_SECONDS)
             state = run_state(output)
 
 
