@@ -30,7 +30,8 @@ from tomodask.recipe import (
 ENVIRONMENT_PREFIX = "TOMODASK_"
 CHOSEN = "chosen"  # stands for the algorithm that an earlier layer chose
 # names the measured scans of the tests; tells a worker the threads of a block
-NOT_SETTINGS = {"TOMODASK_DATA", "TOMODASK_THREADS"}
+# names the tests' scans; what workers are told, which a command may inherit
+NOT_SETTINGS = {"TOMODASK_DATA", "TOMODASK_THREADS", "TOMODASK_GPUS", "TOMODASK_ENDS_AT"}
 
 
 class _Loader(yaml.SafeLoader):

@@ -3,6 +3,7 @@
 The scripts are compared with checked-in text; the tests of a real Slurm are in tests/slurm.
 """
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -119,6 +120,12 @@ def test_without_the_command_that_submits_it_is_said_where_to_go(monkeypatch):
     assert not FOLDER.path.exists()
 
 
+def test_a_path_that_job_scripts_can_not_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(jobqueue.BatchSystem, "require", lambda self: None)
+    with pytest.raises(InputError, match=r"sample 7.*without spaces"), batch_cluster(options()):
+        pass
+
+
 @pytest.mark.parametrize(
     ("output", "name"),
     [("a/sample 7.zarr", "sample_7"), ("scan.ome.zarr", "scan"), ("x" * 99, "x" * 40)],
@@ -206,3 +213,33 @@ def test_while_there_are_no_workers_the_queue_is_quoted(queue, batch):
     queue.states["11"] = "PENDING Resources"
     batch._heal()
     assert re.fullmatch("Slurm says: 11 PENDING Resources; 12 RUNNING", batch.said)
+
+
+def test_jobs_that_end_at_once_are_submitted_later_and_later(queue, batch, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(jobqueue.time, "monotonic", lambda: now[0])
+    queue.states, queue.connected = {}, []
+    submitted = []
+    for _ in range(200):
+        before = queue.scaled
+        batch._heal()
+        if queue.scaled > before:
+            submitted.append(now[0])
+        now[0] += jobqueue.HEAL_SECONDS
+    pauses = [b - a for a, b in itertools.pairwise(submitted)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] <= 30
+    assert len(submitted) < 8
+
+
+def test_where_all_jobs_have_ended_nobody_waits(queue, batch, tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "job-11.err").write_text("line one\npython: command not found\n")
+    object.__setattr__(batch.options, "folder", SimpleNamespace(logs=logs))
+    queue.nthreads = dict
+    batch._refuse_if_all_ended()
+    queue.states = {}
+    batch._refuse_if_all_ended()
+    with pytest.raises(InputError, match=r"all 2 jobs have ended.*python: command not found"):
+        batch._refuse_if_all_ended()

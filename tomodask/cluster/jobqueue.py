@@ -13,12 +13,15 @@ import contextlib
 import importlib
 import inspect
 import logging
+import os
 import re
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -36,6 +39,7 @@ from tomodask.runfolder import RunFolder
 log = logging.getLogger(__name__)
 
 HEAL_SECONDS = 5.0  # between two looks at the queue; a job is lost that is missing in two of them
+MOST_PAUSE_SECONDS = 600.0  # between submissions of jobs that end before a worker joins
 PLENTIFUL = "365 days"  # Dask would cancel a job that lost its worker, also one that was requeued
 OURS = {
     "asynchronous", "config_name", "job_cls", "loop", "n_workers", "name", "nanny", "protocol",
@@ -215,6 +219,7 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
         none has started within `wait_s` seconds.
     """
     options.system.require()
+    _refuse_what_needs_quotes(options.folder.path.absolute())
     keywords = options.keywords()
     settings = {**SETTINGS, "distributed.deploy.lost-worker-timeout": PLENTIFUL}
     with (
@@ -254,13 +259,14 @@ class BatchCluster:
         self._cluster, self._refusals = cluster, refusals
         self.said = ""  # by the queue, while there are no workers
         self._missing: set[str] = set()
+        self._joined: set[str] = set()  # ids of jobs whose workers were seen
+        self._stillborn = 0  # jobs in a row that ended before a worker of theirs joined
+        self._patient_until = 0.0
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="jobs", daemon=True)
 
     def start(self) -> None:
         """Submit the jobs and wait for the first worker."""
-        if not self.options.dashboard:
-            self._cluster.sync(close_web_server, self._cluster.scheduler)
         self._cluster.scale(jobs=self.options.jobs)
         self._wait()
         self._keeper.start()
@@ -293,6 +299,7 @@ class BatchCluster:
                 raise InputError(f"{system.name} takes no job: {self._refusals[-1]}")
             if waited - told >= HEAL_SECONDS:
                 told = waited
+                self._refuse_if_all_ended()
                 self.said = f"waiting for the first of the jobs: {self.words()}"
             self.options.waiting(self.said)
             if waited > self.options.wait_s:
@@ -302,6 +309,18 @@ class BatchCluster:
                     f"with --wait, or look into {self.options.folder.logs} where a job has ended"
                 )
             time.sleep(0.2)
+
+    def _refuse_if_all_ended(self) -> None:
+        """Jobs that end at once will do so again: nobody needs to wait for that."""
+        ids = self.jobs()
+        states = self.options.system.states(ids)
+        ended = bool(ids) and states == {} and not self.client.nthreads()
+        if ended and self._missing == {*ids}:  # at the look before this one, too
+            raise InputError(
+                f"all {len(ids)} jobs have ended before a worker joined; what they printed is in "
+                f"{self.options.folder.logs}: {last_words(self.options.folder.logs)}"
+            )
+        self._missing = {*ids} if ended else set()
 
     def _keep(self) -> None:
         while not self._ended.wait(HEAL_SECONDS):
@@ -323,20 +342,40 @@ class BatchCluster:
             for name, job in jobs.items()
             if str(job.job_id) not in states and not _is_present(str(name), present)
         }
+        self._joined |= {
+            str(job.job_id) for name, job in jobs.items() if _is_present(str(name), present)
+        }
         lost, self._missing = missing & self._missing, missing
-        if lost:
-            ids = ", ".join(str(jobs[name].job_id) for name in sorted(lost))
-            log.warning("jobs %s are gone, others are submitted for them", ids)
-            self._cluster.sync(self._forget, lost)
-            self._cluster.scale(jobs=self.options.jobs)
+        if lost and time.monotonic() >= self._patient_until:
+            self._replace({name: str(jobs[name].job_id) for name in lost})
         self.said = "" if present else f"{self.options.system.name} says: {self.words()}"
         if self._refusals:
             log.warning("%s took no job: %s", self.options.system.name, self._refusals[-1])
             self._refusals.clear()
 
+    def _replace(self, lost: Mapping[str, str]) -> None:
+        """Submit jobs for those that are lost; later and later where they end at once."""
+        log.warning("jobs %s are gone, others are submitted for them", ", ".join(lost.values()))
+        born = self._joined & {*lost.values()}
+        self._stillborn = 0 if born else self._stillborn + len(lost)
+        if self._stillborn:
+            pause = min(MOST_PAUSE_SECONDS, HEAL_SECONDS * 2**self._stillborn)
+            self._patient_until = time.monotonic() + pause
+        self._missing -= {*lost}
+        self._cluster.sync(self._forget, {*lost})
+        self._cluster.scale(jobs=self.options.jobs)
+
     async def _forget(self, names: set[str]) -> None:
         for name in names:
             self._cluster.workers.pop(name, None)
+
+
+def _refuse_what_needs_quotes(path: Path) -> None:
+    if shlex.quote(str(path)) != str(path):
+        raise InputError(
+            f"{path} has characters that job scripts can't hold (they are not quoted there): give "
+            "the output a path without spaces, or take `tomodask cluster script`"
+        )
 
 
 def _made(folder: RunFolder) -> RunFolder:
@@ -365,6 +404,14 @@ def _telling(refusals: list[str]) -> type:
             self.status = Status.closed  # the cluster's own close insists on it
 
     return Telling
+
+
+def last_words(logs: Path) -> str:
+    """The end of what the job that printed last has printed."""
+    files = sorted((path for path in logs.glob("*") if path.is_file()), key=os.path.getmtime)
+    texts = [path.read_text(errors="replace").strip() for path in reversed(files)]
+    text = next((text for text in texts if text), "nothing")
+    return text.splitlines()[-1][:500]
 
 
 def submission_words(text: str) -> str:
