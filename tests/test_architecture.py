@@ -61,6 +61,7 @@ FRONT = {
     "foresee",
     "foresee_coupled",
     "measure",
+    "measure_rays",
     "forecast",
     "hardware",
     "standin",
