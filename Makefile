@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-BENCHMARKS := fbp projector end_to_end corrections memory quality plan
+BENCHMARKS := fbp projector end_to_end corrections memory quality scheduler plan
 
 .PHONY: demo test test-slow test-batch soak lint bench clean
 

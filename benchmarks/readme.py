@@ -36,6 +36,7 @@ def speed_section(results: Path = RESULTS) -> str:
         _end_to_end(_read(results, "end_to_end")),
         _corrections(_read(results, "corrections")),
         _memory(_read(results, "memory")),
+        _scheduler(_read(results, "scheduler")),
         _measured_on(fbp),
     ]
     return "\n\n".join(paragraphs)
@@ -241,6 +242,18 @@ def _memory(report: dict[str, Any] | None) -> str:
     return (
         f"Memory of a worker over what it takes idle, {result['columns']} columns: "
         f"{', '.join(peaks)}, of a budget of {result['budget_bytes'] / 1e6:.0f} MB."
+    )
+
+
+def _scheduler(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return f"Many blocks: {UNKNOWN}."
+    ours, ledger = report["scheduler"]["tomodask"], report["ledger"]
+    return (
+        f"A run of {ours['blocks']} blocks that do nothing gets through "
+        f"{ours['blocks_a_second']:.0f} a second, its driver and scheduler in "
+        f"{ours['peak_bytes'] / 1e6:.0f} MB; its ledger is planned, listed and checked, resumed, "
+        f"merged and counted in {ledger['seconds_together']:.1f} s."
     )
 
 

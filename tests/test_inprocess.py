@@ -1,16 +1,13 @@
 """Blocks in one process: tried again later, given up, and none begun that can't end."""
 
 import errno
-import os
-import signal
-import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from tomodask import inprocess
-from tomodask.cluster.run import Progress
+from tomodask import inprocess, runlog
+from tomodask.cluster.run import CONVINCED, Progress
 from tomodask.errors import (
     BlocksFailedError,
     BlocksLeftError,
@@ -18,8 +15,9 @@ from tomodask.errors import (
     FlatfieldError,
     OutputInUseError,
 )
-from tomodask.inprocess import Reporter, ends_on_sigterm, work_through
+from tomodask.inprocess import work_through
 from tomodask.runfolder import RunFolder, Status
+from tomodask.runlog import RunLog
 
 WRITER = "shard-0001-of-0002"
 
@@ -50,6 +48,7 @@ def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(inprocess, "time", clock)
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    monkeypatch.setattr(runlog, "CANCEL_SECONDS", 0.0)
     return clock
 
 
@@ -59,9 +58,10 @@ def tasks(*names: str, rows: int = 4):
 
 
 def work(folder: RunFolder, function, *names: str) -> Progress:
-    progress = Progress("reconstruct", len(names))
-    with Reporter(folder, WRITER, progress) as reporter:
-        return work_through(function, tasks(*names), reporter)
+    progress = Progress("reconstruct", len(names), workers=1)
+    with RunLog(folder, writer=WRITER) as told:
+        work_through(function, tasks(*names), progress, listener=told, worker=WRITER)
+    return progress
 
 
 def status_of(folder: RunFolder) -> Status:
@@ -117,7 +117,6 @@ def test_what_always_fails_is_given_up_and_the_rest_is_finished(folder):
 @pytest.mark.parametrize(
     "error",
     [
-        FlatfieldError("darks are brighter"),
         OutputInUseError("replaced"),
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
@@ -134,6 +133,31 @@ def test_what_repeating_does_not_mend_ends_the_work_at_once(folder, error):
     assert status.state == "failed"
     assert [failed["block"] for failed in status.failed] == ["a"]
     assert status.failed[0]["attempts"] == 1
+
+
+def test_one_block_of_bad_input_is_given_up_at_once_and_the_rest_is_finished(folder):
+    def broken(task):
+        if task.id == "a":
+            raise FlatfieldError("darks are brighter")
+        return {"block": task.id, "rows": 4}
+
+    with pytest.raises(BlocksFailedError, match="1 of 3 blocks failed"):
+        work(folder, broken, "a", "b", "c")
+    assert status_of(folder).failed[0]["attempts"] == 1
+
+
+def test_bad_input_alone_ends_the_work_with_its_own_words(folder):
+    tried = []
+
+    def broken(task):
+        tried.append(task.id)
+        raise FlatfieldError("darks are brighter")
+
+    for names in ("ab", "abcdefghi"):
+        tried.clear()
+        with pytest.raises(FlatfieldError, match="brighter"):
+            work(folder, broken, *names)
+        assert len(tried) == min(len(names), CONVINCED)
 
 
 def test_no_block_is_begun_that_the_batch_job_would_cut(folder, clock, monkeypatch):
@@ -170,8 +194,7 @@ def test_a_lower_block_is_begun_where_a_higher_one_would_be_cut(folder, clock, m
         return {"block": task.id, "rows": 4}
 
     both = [*tasks("high"), *tasks("low", rows=1)]
-    with Reporter(folder, WRITER, Progress("reconstruct", 2)) as reporter:
-        work_through(slow, both, reporter)
+    work_through(slow, both, Progress("reconstruct", 2))
     assert done == ["high", "low"]
 
 
@@ -183,7 +206,7 @@ def test_a_request_to_cancel_is_heard_between_blocks(folder):
         folder.request_cancel("somebody")
         return {"block": task.id, "rows": 4}
 
-    with pytest.raises(CancelledRunError, match=r"somebody asked to stop.*tomodask prepare"):
+    with pytest.raises(CancelledRunError, match=r"cancelled by somebody.*tomodask resume"):
         work(folder, asked, "a", "b")
     assert done == ["a"]
     assert status_of(folder).state == "cancelled"
@@ -192,36 +215,9 @@ def test_a_request_to_cancel_is_heard_between_blocks(folder):
     assert done == ["a"]
 
 
-def test_sigterm_leaves_with_143_and_says_that_it_was_interrupted(folder):
-    before = signal.getsignal(signal.SIGTERM)
-
-    def ended(task):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
-
-    with pytest.raises(SystemExit) as leaving, ends_on_sigterm():
-        work(folder, ended, "a", "b")
-    assert leaving.value.code == 143
-    assert status_of(folder).state == "interrupted"
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_in_another_thread_signals_are_left_alone():
-    before, inside = signal.getsignal(signal.SIGTERM), []
-
-    def look():
-        with ends_on_sigterm():
-            inside.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    assert inside == [before]
-
-
-def test_the_status_tells_what_is_being_done_and_in_which_job(folder, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    monkeypatch.setattr(inprocess, "STATUS_SECONDS", 0.01)
+def test_the_status_tells_what_is_being_done(folder, monkeypatch):
+    monkeypatch.setattr(runlog, "STATUS_SECONDS", 0.01)
+    monkeypatch.setattr(runlog, "TAKE_SECONDS", 0.0)
     seen = []
 
     def look(task):
@@ -235,7 +231,6 @@ def test_the_status_tells_what_is_being_done_and_in_which_job(folder, monkeypatc
 
     work(folder, look, "a", "b")
     assert seen[0].state == "running"
-    assert seen[0].jobs == ["4711"]
     assert seen[0].blocks_done == 1
     assert seen[0].running[0]["worker"] == WRITER
     assert status_of(folder).running == []
@@ -247,3 +242,11 @@ def test_a_status_that_can_not_be_written_stops_no_work(folder, monkeypatch):
 
     monkeypatch.setattr(RunFolder, "write_status", full)
     assert work(folder, lambda task: {"block": task.id, "rows": 4}, "a").rows_done == 4
+
+
+def test_the_batch_job_is_known_by_its_id(monkeypatch):
+    for name in inprocess.JOB_IDS:
+        monkeypatch.delenv(name, raising=False)
+    assert inprocess.job_ids() == []
+    monkeypatch.setenv("PBS_JOBID", "4711.server")
+    assert inprocess.job_ids() == ["4711.server"]

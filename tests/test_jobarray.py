@@ -1,5 +1,6 @@
 """A job array without Dask: any elements in any order make the bytes that one run makes."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from tomodask.cluster.local import Workers, local_cluster
 from tomodask.elements import Element
 from tomodask.errors import (
     BlocksLeftError,
+    CancelledRunError,
+    DiskFullError,
     InputError,
     OutputExistsError,
     OutputInUseError,
@@ -130,6 +133,7 @@ def test_a_run_does_what_elements_have_left_and_the_other_way_round(
     prepared, output, client, expected, bytes_of, monkeypatch
 ):
     steps.run(prepared, shard="2/2")
+    monkeypatch.setattr("tomodask.runplan.find_center_of", refuse_search)  # it is kept
     rest = steps.run(prepared, client=client)
     assert rest.progress["reconstruct"].rows_done == 20
     assert bytes_of(output) == expected
@@ -151,12 +155,12 @@ def test_a_prepare_that_was_killed_goes_on_without_another_search(
     class Killed(BaseException):
         pass
 
-    write = RunFolder.write_json
+    write_json = RunFolder.write_json
 
     def killed(folder, name, tree):
-        if name == "prepared.json":
+        if name == jobarray.NOTE:
             raise Killed
-        return write(folder, name, tree)
+        return write_json(folder, name, tree)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_json", killed)  # the last thing it does
@@ -283,9 +287,19 @@ def test_another_recipe_or_input_is_refused_and_the_difference_named(
             call()
     with pytest.raises(OutputExistsError, match=r"filter: ramp then, hann now.*--overwrite"):
         steps.prepare(other)
+    with pytest.raises(OutputExistsError, match=r"center: auto then, 20.0 now"):
+        steps.run(recipe_of(scan, output, center=20.0), shard="1/2")
     steps.reconstruct(scan, output, client=client, center=20.0, overwrite=True, **SMALL)
     with pytest.raises(InputError, match="was made anew since: give `tomodask prepare"):
         steps.run(prepared, shard="1/2")
+
+
+def test_a_centre_that_was_given_is_not_taken_for_one_that_was_found(scan, output, client):
+    steps.prepare(recipe_of(scan, output, center=20.0))
+    with pytest.raises(OutputExistsError, match=r"center: 20\.0 then, auto now"):
+        steps.run(recipe_of(scan, output), shard="1/2")
+    with pytest.raises(OutputExistsError, match=r"center: 20\.0 then, auto now"):
+        steps.prepare(recipe_of(scan, output))
 
 
 def test_an_input_that_changed_is_refused(prepared, output, client, tmp_path):
@@ -324,13 +338,65 @@ def test_a_run_that_is_complete_needs_no_ledger(prepared, output):
     steps.finalize(prepared)
 
 
+def test_the_block_that_an_element_works_on_is_told_however_short_the_one_before(
+    prepared, output, monkeypatch
+):
+    monkeypatch.setattr("tomodask.runlog.STATUS_SECONDS", 0.01)
+    stream_block = jobarray.stream_block
+
+    def look(task):
+        deadline = time.monotonic() + 10
+        while True:
+            _prepare, status = RunFolder.of(output).statuses()
+            if [block["block"] for block in status.running] == [task.id]:
+                return stream_block(task)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    monkeypatch.setattr(jobarray, "stream_block", look)
+    assert steps.run(prepared, shard="1/4").progress.blocks == 2
+
+
+def test_a_prepare_that_was_cancelled_may_begin_anew(raw_file, output):
+    recipe = recipe_of(raw_file.path, output, cluster={"workers": 1})
+    RunFolder.of(output).request_cancel("somebody")
+    steps.prepare(recipe)  # with a copy of the source, which would hear of it
+    assert RunFolder.of(output).cancel_requested() is None
+
+
+def test_a_disk_that_is_full_ends_an_element_with_what_to_do(prepared, output, monkeypatch):
+    def full(task):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobarray, "stream_block", full)
+        with pytest.raises(DiskFullError, match=r"no space is left for .*still to be written"):
+            steps.run(prepared, shard="1/2")
+    _prepare, status = RunFolder.of(output).statuses()
+    assert status.state == "failed"
+    assert "no space is left for" in status.message
+    assert steps.run(prepared, shard="1/2").progress.rows_done == 20
+
+
+def test_elements_that_begin_after_a_request_to_cancel_do_nothing(prepared, output):
+    """Those that still wait in the queue are to stop as well."""
+    RunFolder.of(output).request_cancel("somebody")
+    for shard in ("1/2", "2/2"):
+        with pytest.raises(CancelledRunError, match="cancelled by somebody"):
+            steps.run(prepared, shard=shard)
+    with pytest.raises(BlocksLeftError, match=r"element 1/2 \(cancelled\).*2/2 \(cancelled\)"):
+        steps.finalize(prepared)
+    steps.prepare(prepared)
+    assert steps.run(prepared, shard="1/2").progress.rows_done == 20
+
+
 def test_finalize_says_in_the_run_folder_that_all_is_done(prepared, output):
     began = time.time()
     for shard in ("1/2", "2/2"):
         steps.run(prepared, shard=shard)
     steps.finalize(prepared)
     driver, prepare, *elements = RunFolder.of(output).statuses()
-    assert (driver.state, driver.blocks_done, driver.rows_done) == ("done", CHUNK_ROWS, 40)
+    assert (driver.state, driver.stage, driver.blocks_done) == ("done", "finalize", CHUNK_ROWS)
     assert [status.writer for status in elements] == ["shard-0001-of-0002", "shard-0002-of-0002"]
     assert {status.state for status in (prepare, *elements)} == {"done"}
     assert sum(status.rows_done for status in elements) == 40

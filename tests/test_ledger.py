@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tomodask.errors import FormatError
-from tomodask.ledger import Ledger, ledgers_of, remove_ledgers
+from tomodask.ledger import Entry, Ledger, ledgers_of, remove_ledgers
 from tomodask.shards import ShardEntry, checksum
 
 SHARDS = (ShardEntry("0/c/0/0/0/0/0", 10, 123), ShardEntry("1/c/0/0/0/0/0", 4, 2**32 - 1))
@@ -83,7 +85,18 @@ def test_a_line_cut_by_a_crash_loses_its_block_alone(ledger, cut):
     assert set(ledger.done()) == {"first"}
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 50, b'{"block": "x"}', b"[]", b'"torn'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0" * 50,
+        b'{"block": "x"}',
+        b"[]",
+        b'"torn',
+        b'{"block": "x", "shards": [], "time": 1}\t{"torn": 1',
+        b'{"block": "x", "shards": [["key", 1]], "time": 1}\t{}',
+        b'{"block": "x", "shards": [], "time": 1}\t{\0\0}',
+    ],
+)
 def test_a_damaged_line_is_skipped_with_a_warning(ledger, damage, caplog):
     ledger.record("first", SHARDS)
     (log,) = logs(ledger)
@@ -120,10 +133,57 @@ def test_after_a_failed_append_the_next_line_is_whole(ledger, monkeypatch):
 @pytest.mark.parametrize("name", ["done.json", "writer-a-1-0.jsonl"])
 def test_a_newer_format_is_refused(ledger, name):
     ledger.path.mkdir(parents=True)
-    content = json.dumps({"format_version": 2, "blocks": {}})
+    content = json.dumps({"format_version": 3, "blocks": {}})
     (ledger.path / name).write_text(content + "\n{}\n" * name.startswith("writer"))
-    with pytest.raises(FormatError, match="format version 2"):
+    with pytest.raises(FormatError, match="format version 3"):
         ledger.done()
+
+
+LOG_OF_VERSION_1 = b"""{"format_version": 1}
+{"block": "z0-4", "shards": [["0/c/0", 10, 123]], "report": {"rows": 4}, "time": 1.5}
+"""
+MERGED_OF_VERSION_1 = (
+    b'{"format_version": 1, "blocks": {'
+    b'"z4-8": {"shards": [["0/c/1", 9, 7], ["1/c/1", 3, 8]], "report": {"rows": 3}, "time": 2.5}, '
+    b'"z8-9": {"shards": [], "report": {}, "time": 3.5}}}'
+)
+
+
+def test_a_ledger_of_version_1_is_read_gone_on_with_and_merged(ledger):
+    ledger.path.mkdir(parents=True)
+    (ledger.path / "writer-a-1-0.jsonl").write_bytes(LOG_OF_VERSION_1)
+    (ledger.path / "done.json").write_bytes(MERGED_OF_VERSION_1)
+    expected = {
+        "z0-4": Entry("z0-4", (ShardEntry("0/c/0", 10, 123),), {"rows": 4}, 1.5),
+        "z4-8": Entry(
+            "z4-8", (ShardEntry("0/c/1", 9, 7), ShardEntry("1/c/1", 3, 8)), {"rows": 3}, 2.5
+        ),
+        "z8-9": Entry("z8-9", (), {}, 3.5),
+    }
+    assert ledger.done() == expected
+    ledger.record("z9-10", SHARDS, {"rows": 1})
+    ledger.compact()
+    found = ledger.done()
+    assert found.pop("z9-10").report == {"rows": 1}
+    assert found == expected
+    assert (ledger.path / "done.json").read_bytes().startswith(b'{"format_version": 2}\n')
+
+
+def test_a_report_is_the_same_whatever_its_names_hold(ledger):
+    report = {"a\ttab": "a\nline", "nested": {"\0": [1.5, None, True]}, "": "\u00e9\u2028"}
+    ledger.record("first", SHARDS, report)
+    assert ledger.done()["first"].report == report
+    ledger.compact()
+    assert dict(ledger.done()["first"].report) == report
+    assert len(ledger.done()["first"].report) == 3
+
+
+def test_a_report_that_a_disk_has_damaged_is_told_when_it_is_looked_at(ledger):
+    ledger.record("first", SHARDS, {"rows": 4})
+    (log,) = logs(ledger)
+    log.write_bytes(log.read_bytes().replace(b'"rows": 4', b'"rows" 44'))
+    with pytest.raises(FormatError, match="a report in the ledger is damaged"):
+        ledger.done()["first"].report["rows"]
 
 
 def test_a_damaged_map_is_named(ledger):
@@ -259,6 +319,59 @@ def test_verify_names_the_shards_that_are_missing_or_changed(ledger, tmp_path):
     entry = ledger.done()["z0-32"]
     assert ledger.verify(entry, store) == entries[1:]
     assert ledger.verify(entry, store, checksums=False) == entries[2:]
+
+
+def store_of(ledger: Ledger, folder: Path, blocks: int) -> Path:
+    """A store with a shard of ten bytes for each block, all of them recorded."""
+    (folder / "0").mkdir(parents=True)
+    for number in range(blocks):
+        (folder / f"0/{number}").write_bytes(b"0123456789")
+        ledger.record(f"block-{number}", [ShardEntry(f"0/{number}", 10, 1)])
+    return folder
+
+
+@pytest.mark.parametrize("slow_seconds", [0, 60])  # a file server's, a disk's
+def test_blocks_whose_shards_are_gone_or_cut_are_not_intact(
+    ledger, tmp_path, monkeypatch, slow_seconds
+):
+    monkeypatch.setattr("tomodask.ledger.SLOW_SECONDS", slow_seconds)
+    monkeypatch.setattr("tomodask.ledger.PROBED_FILES", 3)
+    store = store_of(ledger, tmp_path / "volume.zarr", 20)
+    (store / "0/4").write_bytes(b"012345678")
+    (store / "0/17").unlink()
+    (store / "0/18").unlink()
+    (store / "0/18").mkdir()
+    expected = {f"block-{number}" for number in range(20)} - {"block-4", "block-17", "block-18"}
+    assert set(ledger.intact(store)) == expected
+
+
+def test_many_blocks_that_are_gone_are_told_in_few_lines(ledger, tmp_path, caplog):
+    store = store_of(ledger, tmp_path / "volume.zarr", 20)
+    shutil.rmtree(store / "0")
+    assert ledger.intact(store) == {}
+    assert len(caplog.records) == 6
+    assert "0/0 is missing or torn, block-0 is made again" in caplog.text
+    assert "15 more blocks" in caplog.text
+
+
+def test_sizes_are_asked_for_side_by_side_where_a_file_server_is_slow(
+    ledger, tmp_path, monkeypatch
+):
+    store = store_of(ledger, tmp_path / "volume.zarr", 20)
+    monkeypatch.setattr("tomodask.ledger.PROBED_FILES", 2)
+    meeting = threading.Barrier(3)  # none of three goes on before all of them ask
+    asked = iter(range(20))
+
+    def slow(path: str) -> int:
+        number = next(asked)
+        if number < 2:
+            time.sleep(0.01)
+        elif number < 5:
+            meeting.wait(10)
+        return 10
+
+    monkeypatch.setattr("tomodask.ledger._size", slow)
+    assert len(ledger.intact(store)) == 20
 
 
 def test_removing_ledgers_leaves_foreign_files(ledger, tmp_path):

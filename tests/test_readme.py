@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from tomodask import steps
-from tomodask.cli import COMMANDS
+from tomodask.cli import COMMANDS, GROUPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,9 +26,12 @@ def test_the_tree_is_the_tree():
 
 def test_every_command_named_exists_and_every_command_is_named():
     known = {command.__name__ for command in COMMANDS}
-    assert set(re.findall(r"`?(?<!from )tomodask (\w+) ", README)) - {"as"} <= known
+    assert set(re.findall(r"`?(?<!from )tomodask (\w+) ", README)) - {"as"} <= known | {*GROUPS}
     for name in known:
         assert re.search(rf"\b{name}\b", README), f"README does not name the command {name}"
+    for group, commands in GROUPS.items():
+        names = {command.__name__ for command in commands}
+        assert set(re.findall(rf"tomodask {group} (\w+)", README)) <= names
 
 
 def test_files_and_targets_named_exist():
@@ -75,7 +78,8 @@ def test_the_geometry_and_the_algorithm_written_in_ten_lines_each_reconstruct():
 
 
 def test_the_functions_of_steps_are_the_commands():
-    assert set(steps.__all__) == {command.__name__ for command in COMMANDS}
+    grouped = {f"{group}_{c.__name__}" for group, commands in GROUPS.items() for c in commands}
+    assert set(steps.__all__) == {command.__name__ for command in COMMANDS} | grouped
 
 
 def test_the_algorithm_in_contributing_is_one(rng):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from tomodask.errors import MemoryBudgetError
+from tomodask.garbage import collector_paused
 from tomodask.geometry import Box, ParallelBeam, ViewRows
 
 HALO_WORTH = 4  # rows written for each row of halo on one side
@@ -25,7 +26,7 @@ BLOCKS_A_WORKER = 4  # where rows are enough, so that no worker waits long at th
 SUBS_A_BLOCK = 4  # where rows are enough: filling and draining the pipe costs a part of one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """What one task writes, and the detector rows it must read for it.
 
@@ -157,6 +158,19 @@ def plan_blocks(
     chunk_rows, block_rows : rows of a shard; rows of a block, a multiple of them.
     done : indices of the chunk rows that need no work.
     """
+    with collector_paused():
+        return _cut(shape, detector, first_row, halo, chunk_rows, block_rows, done)
+
+
+def _cut(
+    shape: tuple[int, int, int],
+    detector: ParallelBeam,
+    first_row: int,
+    halo: int,
+    chunk_rows: int,
+    block_rows: int,
+    done: Collection[int],
+) -> list[Block]:
     nz, ny, nx = shape
     todo = [index for index in range(math.ceil(nz / chunk_rows)) if index not in done]
     blocks = []

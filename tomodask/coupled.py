@@ -276,9 +276,8 @@ class _Iterations:
         total.blocks_done = self._blocks + operation.blocks_done
         if operation.ended is not None:
             self._blocks += operation.blocks
-            for report in operation.reports:
-                total.bytes_read += int(report.get("bytes_read", 0))
-                total.bytes_written += int(report.get("bytes_written", 0))
+            total.bytes_read += operation.bytes_read
+            total.bytes_written += operation.bytes_written
             total.peak_bytes = max(total.peak_bytes, operation.peak_bytes)
         a_round = total.blocks_done / max(1, self._iteration)
         total.blocks = max(total.blocks_done + 1, round(a_round * self._num_iterations))

@@ -91,6 +91,25 @@ def scan_ledger(path: Path, store_uuid: str, input_digest: str) -> Ledger:
     return Ledger.of(path, store_uuid, input_digest[:16])
 
 
+def volume_ledger(path: Path, metadata: Mapping[str, Any]) -> Ledger:
+    """The ledger of a volume, from its `volume_metadata`."""
+    return Ledger.of(path, metadata["uuid"], metadata.get("recipe_hash") or "none")
+
+
+def scan_tasks(path: Path, metadata: Mapping[str, Any]) -> list[str]:
+    """Names of the tasks that fill a scan store, from its `scan_metadata`."""
+    layout = Layout.from_metadata(metadata)
+    num_frames, num_rows, _ = _open(path, "projections").shape
+    return [
+        task_id(
+            (first, min(first + layout.task_frames, num_frames)),
+            (top, min(top + layout.task_rows, num_rows)),
+        )
+        for first in range(0, num_frames, layout.task_frames)
+        for top in range(0, num_rows, layout.task_rows)
+    ]
+
+
 def _of_volume(path: Path, metadata: Mapping[str, Any]) -> Inventory:
     spec = Volume.open(path).spec
     by_row: dict[int, list[Shard]] = {}
@@ -102,8 +121,7 @@ def _of_volume(path: Path, metadata: Mapping[str, Any]) -> Inventory:
         Unit(block_id_of(row * rows, min(height, (row + 1) * rows)), tuple(shards))
         for row, shards in sorted(by_row.items())
     )
-    ledger = Ledger.of(path, metadata["uuid"], metadata.get("recipe_hash") or "none")
-    return Inventory(path, "volume", metadata, ledger, units, ())
+    return Inventory(path, "volume", metadata, volume_ledger(path, metadata), units, ())
 
 
 def _of_scan(path: Path, metadata: Mapping[str, Any]) -> Inventory:

@@ -34,7 +34,7 @@ from tomodask.errors import (
     OutputInUseError,
     RecipeError,
 )
-from tomodask.inprocess import Reporter, ends_on_sigterm, work_through
+from tomodask.inprocess import job_ids, work_through
 from tomodask.lease import held, owner_of
 from tomodask.ledger import Ledger
 from tomodask.pipeline import begin_volume, followed, scan_of, with_jobs
@@ -43,9 +43,10 @@ from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe, run_hash
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe
-from tomodask.runplan import BlockTask, RunPlan, plan_run
+from tomodask.runplan import BlockTask, RunPlan, kept_center, known_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
+from tomodask.shards import remove_partials
 from tomodask.stream import stream_block
 from tomodask.volumestore import Volume, volume_metadata
 
@@ -98,6 +99,8 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         RunLog(folder, listener, writer="prepare", is_ours=lease.is_held) as told,
         followed(recipe, None, folder, told) as force,
     ):
+        folder.clear_cancel()  # what was asked of an earlier attempt
+        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
@@ -107,20 +110,10 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         volume = begin_volume(recipe, output, plan)
         prepared = Prepared(output, plan.digest, volume.uuid, plan.center, _count(volume))
         keep_recipe(folder, recipe)
-        folder.clear_cancel()
         kept = {name: value for name, value in vars(prepared).items() if name != "volume"}
         folder.write_json(NOTE, kept)  # last: elements begin by it
+        told.close("done", "prepared, its elements may begin")
     return prepared
-
-
-def kept_center(recipe: Recipe, scan: Scan, output: Path) -> float | None:
-    """The centre of a volume that this very recipe began, so that it isn't searched for again."""
-    metadata = volume_metadata(output)
-    if metadata is None:
-        return None
-    column = float(metadata["geometry"]["center_of_rotation"])
-    digest = run_hash(recipe, scan.signal, input_digest=scan.input_digest, center=column)
-    return column if digest == metadata.get("recipe_hash") else None
 
 
 # ---- as many times as it takes ---------------------------------------------------------------
@@ -150,17 +143,30 @@ def run_share(recipe: Recipe, shard: str, *, listener: Listener = silent) -> Sha
     folder = RunFolder.of(output)
     with (
         told_if_full(output),
-        ends_on_sigterm(),
         _alone(element, output),
-        Reporter(folder, element.writer, total) as reporter,
+        RunLog(folder, listener, writer=element.writer) as told,
         told_if_full(output),  # in here too, so that the status has the same words
     ):
+        told.tell(jobs=job_ids())
+        told.check_cancelled()
         tasks = _tasks(recipe, prepared, share)
         total.blocks, total.workers = len(tasks), 1
         if tasks:
             prepare_backend(recipe.backend)
-        work_through(stream_block, tasks, reporter, listener=listener)
+        work_through(stream_block, tasks, total, listener=_at_once(told), worker=element.writer)
     return share
+
+
+def _at_once(told: RunLog) -> Listener:
+    """A listener that says what is begun even where something was said just before: RunLog takes
+    what comes often now and then, and an element may say nothing for as long as a block lasts."""
+
+    def listener(progress: Progress) -> None:
+        told(progress)
+        running = progress.running.items()
+        told.tell(running=[{"block": b, "worker": w, "since": since} for b, (w, since) in running])
+
+    return listener
 
 
 def _tasks(recipe: Recipe, prepared: Prepared, share: Share) -> list[BlockTask]:
@@ -231,19 +237,15 @@ def finalize(recipe: Recipe) -> Prepared:
     ledger = Ledger.of(output, prepared.uuid, prepared.digest)
     _refuse_missing(prepared)  # before the lease: what elements are writing stays
     folder = RunFolder.of(output)
-    with custody(output) as lease:
+    with custody(output) as lease, RunLog(folder, is_ours=lease.is_held) as told:
+        rows = prepared.chunk_rows
+        told.tell(stage="finalize", blocks=rows, blocks_done=rows)
         volume = Volume.open(output)
         refuse_replaced(output, volume.uuid, ledger)
         lease.check()
         ledger.compact()
         volume.finish()
         _forget_killed(output)
-        rows, blocks = volume.spec.shape[0], prepared.chunk_rows
-        folder.write_status(
-            Status(
-                state="done", stage="finalize", blocks=blocks, blocks_done=blocks, rows_done=rows
-            )
-        )
     return prepared
 
 
@@ -315,11 +317,13 @@ def _spans(chunk_rows: list[int], rows: int, height: int) -> str:
 
 
 def _forget_killed(output: Path) -> None:
-    """Leases of elements that ended without letting go of them."""
-    live = live_elements(output)
-    for lease in (RunFolder.of(output).path / FOLDER).glob("shard-*.lease"):
+    """What elements that were killed have left in the run folder."""
+    live, folder = live_elements(output), RunFolder.of(output).path
+    for lease in (folder / FOLDER).glob("shard-*.lease"):
         if element_named(lease.stem) not in live:
             lease.unlink(missing_ok=True)
+    if not live:
+        remove_partials(folder)
 
 
 # ---- what was prepared -----------------------------------------------------------------------
@@ -334,12 +338,8 @@ def _prepared(recipe: Recipe, output: Path) -> Prepared:
             "first, once for all elements"
         )
     prepared = Prepared(output, **note)
-    digest = run_hash(
-        recipe,
-        metadata["signal"],
-        input_digest=metadata["input_digest"],
-        center=prepared.center,
-    )
+    column, source = known_center(recipe, metadata), metadata["input_digest"]
+    digest = run_hash(recipe, metadata["signal"], input_digest=source, center=column)
     if digest != prepared.digest:
         changed = differing_keys(metadata["recipe"], recipe.as_dict())
         raise OutputExistsError(

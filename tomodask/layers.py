@@ -29,7 +29,8 @@ from tomodask.recipe import (
 
 ENVIRONMENT_PREFIX = "TOMODASK_"
 CHOSEN = "chosen"  # stands for the algorithm that an earlier layer chose
-NOT_SETTINGS = {"TOMODASK_DATA"}  # names the measured scans of the tests
+# names the measured scans of the tests; tells a worker the threads of a block
+NOT_SETTINGS = {"TOMODASK_DATA", "TOMODASK_THREADS"}
 
 
 class _Loader(yaml.SafeLoader):

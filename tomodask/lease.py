@@ -60,6 +60,14 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """The last sign of life of a driver, and when it came by the file server's clock (unix s)."""
+
+    owner: Owner | None
+    time: float
+
+
+@dataclass(frozen=True)
 class Lease:
     """A store that this process alone may drive, for as long as `check` is silent."""
 
@@ -102,6 +110,12 @@ def owner_of(store: Path) -> Owner | None:
     """Who drives a store now, None where nobody does; a dead process on this machine does not."""
     found = _read(lease_path(store))
     return None if found is None or found.owner is None or found.owner.is_dead() else found.owner
+
+
+def last_sign(store: Path) -> Sign | None:
+    """Of whoever has the lease, dead or alive; None where nobody has. Nothing is written."""
+    found = _read(lease_path(store))
+    return None if found is None else Sign(found.owner, found.changed_ns / 1e9)
 
 
 @contextlib.contextmanager

@@ -312,13 +312,17 @@ class _Bench:
         coupled = plan_coupled(recipe, scan, self.workers)
         prepare_backend(coupled.backend, for_rays=True)
         _, A = counted_operations(coupled)
-        updates = self.client.run(updates_of(A)).values()
+        measured = updates_of(A)
+        updates = self.client.run(measured).values()
+        one = next(iter(self.client.nthreads()))
+        (alone,) = self.client.run(measured, workers=[one]).values()
         scratch = self.client.run(scratch_bytes_in, self.folder).values()
         self.rates = replace(
             self.rates,
             work=sum(updates) / len(updates),
             work_unit="voxel updates",
             scratch_bytes=sum(scratch) / len(scratch),
+            alone=max(1.0, alone * len(updates) / sum(updates)),
         )
 
     # ---- center

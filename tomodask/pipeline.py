@@ -44,8 +44,8 @@ from tomodask.projectors import make_projector, prepare_backend
 from tomodask.provenance import differing_keys
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
-from tomodask.runlog import RunLog, keep_recipe
-from tomodask.runplan import BlockTask, Job, RunPlan, plan_run
+from tomodask.runlog import RunLog, keep_recipe, with_whole_paths
+from tomodask.runplan import BlockTask, Job, RunPlan, kept_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
 from tomodask.stream import block_report, in_order, stream_block
@@ -107,8 +107,10 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
+    recipe = _for_workers(recipe)
     folder = RunFolder.of(scan_path(recipe))
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
+        keep_recipe(folder, recipe)
         return _ingest(recipe, force, with_jobs(told, force))
 
 
@@ -180,6 +182,7 @@ def reconstruct(
     BlocksFailedError : blocks that failed after their retries; the others are written.
     """
     progress: dict[str, Progress] = {}
+    recipe = _for_workers(recipe)
     output = Path(required(recipe.output, "output"))
     folder = RunFolder.of(output)
     with (
@@ -188,16 +191,19 @@ def reconstruct(
         followed(recipe, client, folder, told) as force,
         PlanAndFact(folder, recipe, force, is_ours=lease.is_held) as kept,
     ):
-        keep_recipe(folder, recipe)
+        if volume_metadata(output) is None:  # else it is another recipe's, perhaps, and refused
+            keep_recipe(folder, recipe)
         listener = lease.watched(kept.listening(with_jobs(told, force)))
         scan, ingested = scan_of(recipe, force, listener)
         if ingested is not None:
             progress["ingest"] = ingested
         coupled = plan_coupled(recipe, scan, force.size) if is_coupled(recipe) else None
-        plan = coupled.plan if coupled else plan_run(recipe, scan, force.size)
+        center = kept_center(recipe, scan, output)
+        plan = coupled.plan if coupled else plan_run(recipe, scan, force.size, center)
         kept.planned()
         lease.check()
         volume = begin_volume(recipe, output, plan)
+        keep_recipe(folder, recipe)
         job = plan.job(output, volume.uuid)
         blocks = _blocks_left(plan, job, volume)
         if blocks and coupled:
@@ -268,6 +274,11 @@ def followed(
     force = Workforce(**options, given=client, folder=folder, waiting=waiting)
     with workforce(force):
         yield force
+
+
+def _for_workers(recipe: Recipe) -> Recipe:
+    """Workers of a batch system begin in a folder of their own: their paths are whole."""
+    return recipe if recipe.cluster.kind == "local" else with_whole_paths(recipe)
 
 
 def with_jobs(told: RunLog, force: Workforce) -> Listener:

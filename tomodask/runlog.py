@@ -19,9 +19,10 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tomodask.cluster.run import Listener, Progress, silent
-from tomodask.errors import CancelledRunError, FormatError, TomodaskError
+from tomodask.errors import BlocksLeftError, CancelledRunError, TomodaskError
 from tomodask.recipe import Recipe
 from tomodask.runfolder import DRIVER, RunFolder, Status
+from tomodask.writers import who_cancelled
 
 STATUS_SECONDS = 2.0  # between two statuses
 TAKE_SECONDS = 0.2  # between two looks at progress, of which there may be hundreds a second
@@ -29,7 +30,6 @@ CANCEL_SECONDS = 1.0  # between two looks for a request to stop
 MOST_FAILED = 1000  # blocks in a status, which is written whole every time; the events have all
 MOST_TRACEBACKS = 100
 MOST_CHARACTERS = 20_000  # of an error or traceback
-BY_HAND = "somebody, by a file named cancel"
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ class RunLog:
         """A line for each block that ended since the last time."""
         reports, failed = progress.reports[self._seen[0] :], _failed_of(progress)[self._seen[1] :]
         self._seen = [self._seen[0] + len(reports), self._seen[1] + len(failed)]
-        if not (reports or failed) or not self.is_ours():
+        is_driver = self._status.writer == DRIVER  # elements of an array would write into one file
+        if not (reports or failed) or not is_driver or not self.is_ours():
             return
         now, stage, writer = round(time.time(), 3), progress.stage, self._status.writer
         lines: list[dict[str, Any]] = [
@@ -203,20 +204,11 @@ def how_it_ended(error: BaseException | None) -> tuple[str, str]:
         return "done", ""
     if isinstance(error, CancelledRunError):
         return "cancelled", str(error)
+    if isinstance(error, BlocksLeftError):
+        return "interrupted", str(error)
     if not isinstance(error, Exception):  # Ctrl-C, a signal that became an exit
         return "interrupted", type(error).__name__
     return "failed", str(error) if isinstance(error, TomodaskError) else repr(error)
-
-
-def who_cancelled(folder: RunFolder) -> str | None:
-    """Who asked the run to stop; an empty file counts, a disk that can't be read does not."""
-    try:
-        return folder.cancel_requested()
-    except FormatError:
-        return BY_HAND
-    except OSError as error:
-        log.info("%s: no look for a request to cancel, %s", folder.path, error)
-        return None
 
 
 # ---- the recipe that is kept -----------------------------------------------------------------
@@ -231,6 +223,11 @@ PATHS = {
 
 def keep_recipe(folder: RunFolder, recipe: Recipe) -> None:
     """Keep a recipe for `resume`, which may be called from another folder: its paths are whole."""
+    folder.save_recipe(with_whole_paths(recipe).as_dict())
+
+
+def with_whole_paths(recipe: Recipe) -> Recipe:
+    """The same recipe for whoever works in another folder: batch jobs, `resume`."""
     tree = recipe.as_dict()
     for section, names in PATHS.items():
         part = tree[section] if section else tree
@@ -238,7 +235,7 @@ def keep_recipe(folder: RunFolder, recipe: Recipe) -> None:
     file, colon, dataset = (tree["ingest"]["angles"] or "").partition(":/")
     if file and Path(file).exists():  # neither START:STOP:COUNT nor a dataset of the source
         tree["ingest"]["angles"] = f"{Path(file).absolute()}{colon}{dataset}"
-    folder.save_recipe(tree)
+    return Recipe.model_validate(tree)
 
 
 # ---- what fits into a line or a status -------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from tomodask.recipe import Recipe, run_hash
 from tomodask.reconstruct import Reconstructor
 from tomodask.samples import column_range, corrections_for, find_center_of, read_rows, slice_range
 from tomodask.scan import Scan
-from tomodask.volumestore import Volume, VolumeSpec
+from tomodask.volumestore import Volume, VolumeSpec, volume_metadata
 
 log = logging.getLogger(__name__)
 
@@ -218,3 +218,25 @@ def resolve_center(scan: Scan, recipe: Recipe) -> tuple[float, CenterEstimate | 
     if not estimate.confident:
         log.warning("centre of rotation %.2f is uncertain: %s", estimate.center, estimate.message)
     return estimate.center, estimate
+
+
+def kept_center(recipe: Recipe, scan: Scan, output: Path) -> float | None:
+    """The centre of a volume that this very recipe began, so that it isn't searched for again."""
+    metadata = volume_metadata(output)
+    column = None if metadata is None else known_center(recipe, metadata)
+    if metadata is None or column is None:
+        return None
+    digest = run_hash(recipe, scan.signal, input_digest=scan.input_digest, center=column)
+    return column if digest == metadata.get("recipe_hash") else None
+
+
+def known_center(recipe: Recipe, metadata: Mapping[str, Any]) -> float | None:
+    """The recipe's centre, or what the search for it found when a volume was begun, else None.
+
+    metadata : of the volume. One that was made with a given centre says nothing of a search.
+    """
+    if recipe.center != "auto":
+        return float(recipe.center)
+    if metadata.get("recipe", {}).get("center") != "auto":
+        return None
+    return float(metadata["geometry"]["center_of_rotation"])

@@ -40,7 +40,7 @@ PARTIAL_SUFFIX = ".partial"
 PARTIAL_NAME = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL_SUFFIX)}$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardEntry:
     """A shard as it was written: `key` below its array's folder, `size` in bytes and checksum."""
 

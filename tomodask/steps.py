@@ -14,6 +14,7 @@ from typing import Any, overload
 
 from distributed import Client
 
+from tomodask import control as _control
 from tomodask import demo as _demo
 from tomodask import describe as _describe
 from tomodask import doctor as _doctor
@@ -23,14 +24,22 @@ from tomodask import planning as _planning
 from tomodask import preview as _preview
 from tomodask import samples as _samples
 from tomodask.calibrate import CenterEstimate
+from tomodask.cluster.joining import JoinOptions, join
 from tomodask.cluster.run import Listener, silent
+from tomodask.cluster.scripts import Request, batch_script
+from tomodask.cluster.standing import serve
 from tomodask.export import export_volume
 from tomodask.forecast import Forecast
 from tomodask.layers import Layer, assignments, recipe_file, resolve
 from tomodask.recipe import Recipe, write_commented
+from tomodask.runfolder import RunFolder
 
 __all__ = [
+    "cancel",
     "center",
+    "cluster_join",
+    "cluster_script",
+    "cluster_start",
     "demo",
     "doctor",
     "export",
@@ -42,7 +51,9 @@ __all__ = [
     "prepare",
     "preview",
     "reconstruct",
+    "resume",
     "run",
+    "status",
 ]
 
 demo = _demo.demo
@@ -50,6 +61,8 @@ doctor = _doctor.doctor
 info = _describe.info
 init = write_commented
 export = export_volume
+status = _control.status
+cancel = _control.cancel
 PathLike = str | Path
 
 
@@ -114,10 +127,9 @@ def plan(
         this output before, if anything was.
     measure : how fast it is is measured here, in some 20 seconds.
     """
+    recipe = _recipe(recipe, overrides)
     stated, file = ({}, hardware) if not isinstance(hardware, Mapping) else (hardware, None)
-    return _planning.plan(
-        _recipe(recipe, overrides), stated, file, measure=measure, scan=scan, dtype=dtype
-    )[0]
+    return _planning.plan(recipe, stated, file, measure=measure, scan=scan, dtype=dtype)[0]
 
 
 def prepare(
@@ -170,3 +182,42 @@ def _recipe(recipe: PathLike | Recipe, overrides: tuple[str, ...]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     return resolve([recipe_file(recipe), assignments(overrides)])[0]
+
+
+def resume(
+    output: PathLike,
+    *overrides: str,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
+) -> _pipeline.Result | Path:
+    """Run the recipe again that a run kept, to its end, with other settings of the cluster, say.
+
+    Blocks that were given up are tried again. Returns the path of a scan store where the run only
+    copied.
+    """
+    layers = assignments(overrides), Layer("call", settings)
+    recipe = _control.kept_recipe(output, *layers)
+    if recipe.output is None:
+        return _pipeline.ingest(recipe, client=client, listener=listener)[0]
+    return _pipeline.run(recipe, client=client, listener=listener)
+
+
+def cluster_script(
+    recipe: PathLike, *overrides: str, system: str, request: Request | None = None
+) -> str:
+    """A batch script that runs a recipe inside one job, or as a job array; paths from here."""
+    resolved, _ = resolve([recipe_file(recipe), assignments(overrides)])
+    output = Path(_samples.required(resolved.output, "output"))
+    ask = request or Request()
+    return batch_script(system, Path(recipe), output, ask, overrides=overrides)
+
+
+def cluster_start(run: PathLike, *, interface: str | None = None, port: int = 0) -> None:
+    """Run the scheduler of a run, by its folder OUTPUT.run, until SIGTERM or ctrl-C."""
+    serve(RunFolder(Path(run)), interface=interface, port=port)
+
+
+def cluster_join(run: PathLike, options: JoinOptions | None = None) -> int:
+    """Run workers for a run on this machine until it is over; returns how many were started."""
+    return join(RunFolder(Path(run)), options or JoinOptions())

@@ -69,6 +69,12 @@ MEMORY = {
         "peak_bytes": {"128": 81_000_000, "512": 83_000_000},
     }
 }
+SCHEDULER = {
+    "scheduler": {
+        "tomodask": {"blocks": 100_000, "blocks_a_second": 336.1, "peak_bytes": 300_965_888}
+    },
+    "ledger": {"seconds_together": 2.85},
+}
 
 
 @pytest.fixture
@@ -95,7 +101,10 @@ def test_every_figure_of_the_results_is_told(readme, tmp_path: Path) -> None:
     setting = {"views": 64, "photons": 1000.0}
     quality = {"setting": setting, "results": [foam], "held_out": held}
     (tmp_path / "quality.json").write_text(json.dumps(quality))
+    (tmp_path / "scheduler.json").write_text(json.dumps(SCHEDULER))
     section = readme.speed_section(tmp_path)
+    assert "100000 blocks that do nothing gets through 336 a second" in section
+    assert "in 301 MB; its ledger is planned, listed and checked, resumed, merged" in section
     assert "| SIRT | 18.6 (+1.8) | 0.118 | 0.34 |" in section
     assert "tooth (61 views of 640 columns): sirt 0.0321." in section
     assert "| 1024 | A.T | 25.3 | 0.21 | 2.25 x (2.00 to 2.50) |" in section
@@ -111,7 +120,7 @@ def test_every_figure_of_the_results_is_told(readme, tmp_path: Path) -> None:
 
 def test_what_has_no_result_is_not_measured_yet(readme, tmp_path: Path) -> None:
     section = readme.speed_section(tmp_path)
-    assert section.count("not measured yet") == 8
+    assert section.count("not measured yet") == 9
 
 
 def test_a_peer_that_was_never_run_is_not_measured_yet(readme, tmp_path: Path) -> None:

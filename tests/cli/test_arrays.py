@@ -72,7 +72,8 @@ def test_each_says_in_words_what_comes_next(recipe, capsys):
         (["run", "--shard", "0/16"], 2, "the first is 1/16 and the last 16/16"),
         (["run", "--shard", "3"], 2, "give NUMBER/COUNT, such as 3/16"),
         (["run", "--shard", "1/2"], 2, "is not prepared"),
-        (["run", "--shard", "1/2", "--profile"], 2, "--profile"),
+        (["run", "--shard", "1/2", "--profile"], 2, "--profile is for a whole run"),
+        (["run", "--shard", "1/2", "--cluster", "slurm"], 2, "--cluster is for a whole run"),
         (["finalize"], 2, "is not prepared"),
     ],
 )
@@ -91,7 +92,7 @@ tomodask.blocks.TARGET_BYTES = 1
 stream_block = jobarray.stream_block
 def slow(task):
     report = stream_block(task)
-    time.sleep(0.2)
+    time.sleep(1)
     return report
 jobarray.stream_block = slow
 main(sys.argv[1:])

@@ -62,7 +62,7 @@ ALGORITHM_EXAMPLES = {
 }
 
 # columns, views, rows: some ten megabytes, in a second or two
-BACKEND_SIZES = {"reference": (768, 8, 2), "astra": (1024, 200, 4), "numba_cpu": (512, 804, 4)}
+BACKEND_SIZES = {"reference": (768, 8, 2), "astra": (1024, 50, 4), "numba_cpu": (512, 804, 4)}
 USUAL_SIZE = (512, 804, 32)
 
 Measured = tuple[int, Callable[[], object]]  # bytes declared, and the work
@@ -184,7 +184,7 @@ def cases(folder: Path) -> dict[str, Callable[[], Measured]]:
     found["algorithm fbp, half acquisition"] = lambda: algorithm_case("fbp", 2 * np.pi, 0.05)
     for name in (*ON_COUNTS, *ON_TRANSMISSIONS):
         found[f"correction {name}"] = lambda name=name: correction_case(name)
-    for rows in (128, 512):
+    for rows in (96, 288):
         found[f"block of {rows} rows"] = lambda rows=rows: stream_case(folder, rows)
     return found
 

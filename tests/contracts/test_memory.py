@@ -51,8 +51,8 @@ def test_the_peak_is_80_to_100_percent_of_what_is_declared(measured, case):
 
 
 def test_memory_does_not_grow_with_the_rows(measured):
-    _, few = measured["block of 128 rows"]
-    _, many = measured["block of 512 rows"]
+    _, few = measured["block of 96 rows"]
+    _, many = measured["block of 288 rows"]
     assert many < 1.05 * few
 
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import arrays, look, planning, steps
+from tomodask.cli import arrays, clusters, control, look, planning, steps
+from tomodask.cli.signals import leaving_on_signals
 from tomodask.errors import TomodaskError
 
 INTERRUPTED = 130
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-COMMANDS = (
+COMMANDS: tuple[Callable[..., None], ...] = (
     look.demo,
     steps.ingest,
     look.info,
@@ -43,7 +44,13 @@ COMMANDS = (
     steps.run,
     arrays.prepare,
     arrays.finalize,
+    control.status,
+    control.cancel,
+    control.resume,
 )
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {  # `tomodask cluster script`
+    "cluster": (clusters.script, clusters.start, clusters.join),
+}
 
 
 def _errors() -> Console:
@@ -56,7 +63,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         try:
-            command(*arguments, **options)
+            with leaving_on_signals():
+                command(*arguments, **options)
         except TomodaskError as error:
             _errors().print(f"tomodask: {error}")
             raise typer.Exit(error.exit_code) from None
@@ -70,6 +78,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 for _command in COMMANDS:
     app.command()(_guarded(_command))
+for _name, _commands in GROUPS.items():
+    _group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    for _command in _commands:
+        _group.command()(_guarded(_command))
+    app.add_typer(_group, name=_name, help=(clusters.__doc__ or "").partition("\n")[0])
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,11 @@ from tomodask.cli import options as o
 from tomodask.cli.progress import LiveLine
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
+
+WHOLE_RUN = (
+    "cluster", "jobs", "gpus_per_job", "wait", "scheduler_file", "scheduler", "workers",
+    "dashboard", "overwrite", "profile",
+)  # fmt: skip
 
 RecipeFile = Annotated[Path, typer.Argument(help="Recipe, a YAML file (see `tomodask init`).")]
 
@@ -67,13 +73,17 @@ def finalize(recipe: RecipeFile, overrides: o.Overrides = None, json: o.Json = F
     )
 
 
-def run_share(recipe: Any, shard: str, json: bool, profile: bool = False) -> None:
-    """`tomodask run --shard`."""
+def run_share(recipe: Any, shard: str, json: bool, flags: Mapping[str, Any]) -> None:
+    """`tomodask run --shard`; `flags` are those that were given with it."""
     from tomodask import jobarray
     from tomodask.errors import InputError
 
-    if profile:
-        raise InputError("--profile tells of a whole run: leave it out with --shard")
+    for flag in WHOLE_RUN:
+        if flags.get(flag):
+            raise InputError(
+                f"--{flag.replace('_', '-')} is for a whole run: leave it out with --shard, which "
+                "works in this process on what was prepared"
+            )
 
     with LiveLine(quiet=json) as line:
         share = jobarray.run_share(recipe, shard, listener=line)

@@ -47,17 +47,8 @@ def ingest(
 ) -> None:
     """Copy a raw scan into a chunked scan store; an interrupted copy goes on."""
     flags = {k: v for k, v in locals().items() if k not in ("json", "overrides")}
-    from tomodask import pipeline
-
     recipe, _ = o.recipe_from(flags, overrides)
-    with LiveLine(quiet=json) as line:
-        path, progress = pipeline.ingest(recipe, listener=line)
-    if json:
-        o.print_json({"scan": str(path), "complete": True, **_stage(progress)})
-    elif progress is None:
-        console.print(f"{path} is complete already")
-    else:
-        console.print(f"{path}: next, `tomodask reconstruct {path} VOLUME.zarr`")
+    ingest_recipe(recipe, json)
 
 
 def center(
@@ -148,7 +139,7 @@ def reconstruct(
     """Reconstruct a scan into an OME-Zarr volume; the same command goes on after a kill."""
     flags = {k: v for k, v in locals().items() if k not in ("json", "overrides")}
     recipe, _ = o.recipe_from(flags, overrides)
-    _run(recipe, json, profile)
+    run_recipe(recipe, json, profile)
 
 
 def run(
@@ -178,12 +169,27 @@ def run(
     if explain:
         _explain(resolved, origins, json)
     elif shard is not None:
-        run_share(resolved, shard, json, profile)
+        run_share(resolved, shard, json, {**flags, "profile": profile})
     else:
-        _run(resolved, json, profile)
+        run_recipe(resolved, json, profile)
 
 
-def _run(recipe: Any, json: bool, profile: bool = False) -> None:
+def ingest_recipe(recipe: Any, json: bool) -> None:
+    """Copy a recipe's source under a live line, and answer."""
+    from tomodask import pipeline
+
+    with LiveLine(quiet=json) as line:
+        path, progress = pipeline.ingest(recipe, listener=line)
+    if json:
+        o.print_json({"scan": str(path), "complete": True, **_stage(progress)})
+    elif progress is None:
+        console.print(f"{path} is complete already")
+    else:
+        console.print(f"{path}: next, `tomodask reconstruct {path} VOLUME.zarr`")
+
+
+def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
+    """Run a recipe to its end under a live line, and answer."""
     from tomodask import pipeline, planfact
     from tomodask.runfolder import RunFolder
 

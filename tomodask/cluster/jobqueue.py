@@ -23,12 +23,13 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client
+from distributed import Client, Security, Status
 
 from tomodask.cluster.certificates import certificates
 from tomodask.cluster.local import CORES_A_WORKER, SETTINGS, Workers
 from tomodask.cluster.systems import SYSTEMS, BatchSystem
 from tomodask.cluster.walltime import parse_walltime
+from tomodask.cluster.webserver import close_web_server
 from tomodask.errors import InputError, MissingPackageError, nearest
 from tomodask.runfolder import RunFolder
 
@@ -41,7 +42,7 @@ OURS = {
     "scheduler", "scheduler_cls", "security", "self", "silence_logs", "worker_command",
     "dashboard_address", "host",
 }  # fmt: skip
-GPU_DIRECTIVES = {"slurm": "--gres=gpu:{}", "lsf": "-gpu num={}", "htcondor": "request_gpus = {}"}
+GPU_DIRECTIVES = {"slurm": "--gres=gpu:{}", "lsf": "-gpu num={}"}
 
 
 def unheard(_: str) -> None:
@@ -141,35 +142,48 @@ class JobOptions:
         schedule = {**(self.setting("scheduler_options") or {})}
         ours = {
             "processes": self.processes,
-            "job_name": job_name(self.folder),
-            "log_directory": self.setting("log_directory") or str(self.folder.logs),
+            **({} if self.kind == "htcondor" else {"job_name": job_name(self.folder)}),
+            "log_directory": self.setting("log_directory") or str(self.folder.logs.absolute()),
             "worker_command": "tomodask.cluster.worker",
             "worker_extra_args": [*(self.setting("worker_extra_args") or []), *arguments],
             "scheduler_options": {
                 "dashboard": self.dashboard, "dashboard_address": "127.0.0.1:0", **schedule
             },
         }  # fmt: skip
-        return {**given, **ours, **self._gpu_keywords(given)}
+        return {**given, **ours, **self._directives()}
 
-    def _gpu_keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the GPUs, unless the site's own settings do."""
+    def job_script(self, address: str, security: Security | None = None) -> str:
+        """The batch script of one job, whose workers join the scheduler at `address`."""
+        of_a_job = {
+            name: value
+            for name, value in self.keywords().items()
+            if name not in ("scheduler_options", "shared_temp_directory")
+        }
+        made = self.cluster_class.job_cls(
+            address, name="worker", protocol="tls://", security=security, **of_a_job
+        )
+        return str(made.job_script())
+
+    def _directives(self) -> dict[str, Any]:
+        """What asks for the GPUs, unless the site's own settings do, and names the job."""
         directives = self.setting("job_extra_directives") or []
         told = f"{directives} {self.setting('resource_spec') or ''}".lower()
-        if not self.gpus_per_job or "gpu" in told or "gres" in told:
+        asks = 0 if "gpu" in told or "gres" in told else self.gpus_per_job
+        if self.kind == "htcondor":
+            named = {**dict(directives), "batch_name": job_name(self.folder)}
+            return {"job_extra_directives": named | ({"request_gpus": asks} if asks else {})}
+        if not asks:
             return {}
         if self.kind == "pbs":
             cores, memory = self.setting("cores"), int(parse_bytes(self.setting("memory")))
-            spec = f"select=1:ncpus={cores}:ngpus={self.gpus_per_job}:mem={memory // 2**20}MB"
+            spec = f"select=1:ncpus={cores}:ngpus={asks}:mem={memory // 2**20}MB"
             return {"resource_spec": spec}
         if self.kind not in GPU_DIRECTIVES:
             raise InputError(
                 f"how a job of {self.kind} asks for GPUs differs from site to site: say it in "
                 "cluster.jobqueue.job_extra_directives"
             )
-        text = GPU_DIRECTIVES[self.kind].format(self.gpus_per_job)
-        if self.kind == "htcondor":
-            key, value = text.split(" = ")
-            return {"job_extra_directives": {**dict(directives), key: value}}
+        text = GPU_DIRECTIVES[self.kind].format(asks)
         return {"job_extra_directives": [*directives, text]}
 
 
@@ -205,7 +219,7 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
     settings = {**SETTINGS, "distributed.deploy.lost-worker-timeout": PLENTIFUL}
     with (
         dask.config.set(settings),
-        certificates(_made(options.folder).certificates) as security,
+        certificates(_made(options.folder).certificates.absolute()) as security,
         contextlib.ExitStack() as stack,
     ):
         refusals: list[str] = []
@@ -223,6 +237,8 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
         except (ValueError, TypeError) as error:
             raise InputError(f"dask-jobqueue refuses the settings of the jobs: {error}") from error
         client = stack.enter_context(Client(cluster, set_as_default=False))
+        if not options.dashboard:
+            cluster.sync(close_web_server, cluster.scheduler)
         batch = BatchCluster(options, cluster, client, refusals)
         stack.callback(batch.stop)
         yield batch
@@ -243,6 +259,8 @@ class BatchCluster:
 
     def start(self) -> None:
         """Submit the jobs and wait for the first worker."""
+        if not self.options.dashboard:
+            self._cluster.sync(close_web_server, self._cluster.scheduler)
         self._cluster.scale(jobs=self.options.jobs)
         self._wait()
         self._keeper.start()
@@ -340,6 +358,11 @@ def _telling(refusals: list[str]) -> type:
                 await super().start()  # type: ignore[misc]
             except (RuntimeError, ValueError, OSError) as error:
                 refusals.append(submission_words(str(error)))
+                self.status = Status.running  # or Dask fails too; it is lost, and then replaced
+
+        async def close(self) -> None:
+            await super().close()  # type: ignore[misc]
+            self.status = Status.closed  # the cluster's own close insists on it
 
     return Telling
 

@@ -16,6 +16,7 @@ from distributed.system import MEMORY_LIMIT
 
 from tomodask import arrays
 from tomodask.cluster.connection import quiet_logs, scheduler_needed
+from tomodask.cluster.webserver import close_web_server
 from tomodask.errors import InputError, MemoryBudgetError
 
 # A task may hold a worker for minutes; a budget is kept by the block plan, not by Dask's spilling.
@@ -146,9 +147,12 @@ def local_cluster(workers: Workers, dashboard: bool = False) -> Iterator[Client]
             scheduler_kwargs={"dashboard": dashboard, "dashboard_address": "127.0.0.1:0"},
             local_directory=scratch,
             silence_logs=logging.CRITICAL,  # run_blocks tells what failed
+            preload=["tomodask.cluster.webserver"],
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        if not dashboard:
+            cluster.sync(close_web_server, cluster.scheduler)
         yield client
 
 
@@ -189,10 +193,10 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connect(address: str) -> Iterator[Client]:
-    """Workers of a scheduler that runs already; TLS as Dask's own configuration says."""
+def connect(address: str, security: Security | None = None) -> Iterator[Client]:
+    """Workers of a scheduler that runs already; None: TLS as Dask's own configuration says."""
     try:
-        client = Client(address, timeout="20s", set_as_default=False)
+        client = Client(address, security=security, timeout="20s", set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"no scheduler answers at {address} ({error}): start one with `dask scheduler`, or "

@@ -82,6 +82,7 @@ class Members:
         ------
         VersionMismatchError : a worker has another version, or lacks a package.
         """
+        self._known &= {*addresses}  # one that comes back is asked again
         new = [address for address in addresses if address not in self._known]
         if not new:
             return
@@ -97,7 +98,6 @@ class Members:
                 continue  # it left while it was asked; if it stays it is asked again
             self._check(address, answer)
             self._known.add(address)
-        self._known &= {*addresses}
 
     def _check(self, address: str, answer: Mapping[str, Any]) -> None:
         here, there = versions_here(), answer["versions"]

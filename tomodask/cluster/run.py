@@ -22,6 +22,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from tomodask.cluster.connection import require_scheduler, scheduler_needed
 from tomodask.cluster.membership import Members
+from tomodask.cluster.reports import Report, Reports
 from tomodask.cluster.walltime import Pace, seconds_left
 from tomodask.errors import (
     BlocksFailedError,
@@ -34,6 +35,8 @@ from tomodask.errors import (
 log = logging.getLogger(__name__)
 
 WINDOW = 2  # tasks in flight a worker: one runs, one waits, so that no worker idles
+QUICK_WINDOW = 8  # the same where blocks take less than QUICK_SECONDS: they end many at once
+QUICK_SECONDS = 0.05
 RETRIES = 2  # on top of the scheduler's own reruns after a worker's death
 TICK_SECONDS = 0.5  # how often progress is told while no block ends
 MOST_BEGINNINGS = 8  # of one block that never ends: it takes its worker along, or is too long
@@ -48,16 +51,13 @@ class Task(Protocol):
     def id(self) -> str: ...
 
 
-Report = Mapping[str, Any]
-
-
 @dataclass
 class Progress:
     """How far a run is; `told` by the reports of finished tasks. `note` adds to it in words.
 
+    peak_bytes : the most memory that a worker has taken up to now, as its tasks told.
     running : block -> (worker, seconds since 1970 when it began there).
     failed : of blocks that were given up: block, stage, error, attempts, traceback.
-    peak_bytes : most memory that a worker has had.
     """
 
     stage: str
@@ -66,15 +66,15 @@ class Progress:
     rows_done: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    peak_bytes: int = 0
     workers: int = 0
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    reports: list[Report] = field(default_factory=list)
+    reports: Reports = field(default_factory=Reports)
     running: dict[str, tuple[str, float]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
-    peak_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -166,7 +166,7 @@ def begin(
             worker.loop.add_callback(worker.close_gracefully)
         raise OutOfTimeError(f"{left:.0f} s are left, {expected:.0f} s are needed")
     if worker is not None:
-        told = {"block": task.id, "worker": str(worker.name), "since": time.time()}
+        told = {"block": task.id, "name": str(worker.name), "since": time.time()}
         worker.loop.add_callback(worker.log_event, TOPIC, told)
     began = time.perf_counter()
     return function(task), time.perf_counter() - began
@@ -218,10 +218,12 @@ class _Window:
                     self.client.unsubscribe_topic(TOPIC)
 
     def fill(self) -> None:
-        """Submit until every worker has `WINDOW` tasks (one worker's worth where there is none)."""
+        """Submit until every worker has its window (one worker's worth where there is none)."""
         require_scheduler(self.client)
         self._look()
-        while len(self.live) < WINDOW * max(1, self.progress.workers):
+        expected = self.pace.expected
+        window = WINDOW if expected is None or expected > QUICK_SECONDS else QUICK_WINDOW
+        while len(self.live) < window * max(1, self.progress.workers):
             submitted = self._submit_next()
             if not submitted:
                 return
@@ -266,18 +268,18 @@ class _Window:
         future.add_done_callback(self._ended.put)
 
     def step(self) -> None:
-        """Wait for one task to begin or end, or for a tick, and act on it."""
+        """Wait for tasks to begin or end, or for a tick, and act on it."""
         self.listener(self.progress)
-        try:
-            told = self._ended.get(timeout=TICK_SECONDS)
-        except queue.Empty:
-            self.fill()  # workers may have joined
-            return
-        if isinstance(told, Mapping):
-            self._begun(told)
-        elif told in self.live:
-            self._end(told, *self.live.pop(told))
-            self.fill()
+        told: list[Future[Any] | Mapping[str, Any]] = []
+        with suppress(queue.Empty):
+            told.append(self._ended.get(timeout=TICK_SECONDS))
+            while True:  # what has happened meanwhile: short blocks end many at once
+                told.append(self._ended.get_nowait())
+        for one in told:
+            if isinstance(one, Mapping):
+                self._begun(one)
+        self._end([one for one in told if isinstance(one, Future) and one in self.live])
+        self.fill()  # workers may have joined, too
 
     def _begun(self, told: Mapping[str, Any]) -> None:
         """A block has begun on a worker; once too often, and it is given up."""
@@ -285,7 +287,7 @@ class _Window:
         future = next((f for f, (task, _) in self.live.items() if task.id == block), None)
         if future is None:  # it has ended meanwhile
             return
-        self.progress.running[block] = (str(told["worker"]), float(told["since"]))
+        self.progress.running[block] = (str(told["name"]), float(told["since"]))
         self._beginnings[block] += 1
         if self._beginnings[block] > MOST_BEGINNINGS:
             task, attempt = self.live.pop(future)
@@ -294,17 +296,25 @@ class _Window:
             self._give_up(task, attempt, TimeoutError(text))
             self.fill()
 
-    def _end(self, future: Future[Any], task: Task, attempt: int) -> None:
+    def _end(self, futures: Sequence[Future[Any]]) -> None:
+        """Fetch what tasks reported, all at once: each fetch goes to the worker and back."""
         with scheduler_needed(self.client):
-            answer = future.result() if future.status == "finished" else _exception_of(future)
+            good = {future.key: future for future in futures if future.status == "finished"}
+            answers = self.client.gather(good, errors="skip") if good else {}
+        for future in good.values():
+            if answers[future.key] is not None:  # else its worker died before it was asked
+                self._take(*self.live.pop(future), *answers[future.key])
+        for future in futures:
+            if future in self.live:
+                with scheduler_needed(self.client):
+                    error = _exception_of(future)
+                self._retry(*self.live.pop(future), error)
+
+    def _take(self, task: Task, attempt: int, report: Report, seconds: float) -> None:
+        self.pace.learn(seconds)
+        self._beginnings.pop(task.id, None)
         self.progress.running.pop(task.id, None)
-        if isinstance(answer, BaseException):
-            self._retry(task, attempt, answer)
-        else:
-            report, seconds = answer
-            self.pace.learn(seconds)
-            self._beginnings.pop(task.id, None)
-            self.progress.add(report)
+        self.progress.add(report)
 
     def cancel(self) -> None:
         """Give up what is in flight; a scheduler that is gone needn't be told."""
@@ -313,6 +323,7 @@ class _Window:
                 self.client.cancel(list(self.live), force=True)
 
     def _retry(self, task: Task, attempt: int, error: BaseException) -> None:
+        self.progress.running.pop(task.id, None)
         require_scheduler(self.client)  # without it each task ends as cancelled
         if isinstance(error, OutOfTimeError):
             log.info("%s %s: %s, another worker does it", self.progress.stage, task.id, error)
@@ -333,15 +344,8 @@ class _Window:
         log.error("%s %s failed: %r", self.progress.stage, task.id, error)
         self.failed.append((task, error))
         self.progress.running.pop(task.id, None)
-        self.progress.failed.append(
-            {
-                "block": task.id,
-                "stage": self.progress.stage,
-                "error": f"{type(error).__name__}: {error}",
-                "attempts": attempt + 1,
-                "traceback": "".join(traceback.format_exception(error)),
-            }
-        )
+        told = failure(task.id, self.progress.stage, error, attempt + 1)
+        self.progress.failed.append(told)
 
     def raise_failures(self) -> None:
         """One error for all that was given up: the first itself where nothing went well."""
@@ -353,6 +357,17 @@ class _Window:
         raise BlocksFailedError(
             _failure_text(self.progress.stage, self.failed, self.progress.blocks)
         )
+
+
+def failure(block: str, stage: str, error: BaseException, attempts: int) -> dict[str, Any]:
+    """What is told of a block that is given up."""
+    return {
+        "block": block,
+        "stage": stage,
+        "error": f"{type(error).__name__}: {error}",
+        "attempts": attempts,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
 
 
 def _exception_of(future: Future[Any]) -> BaseException:

@@ -18,6 +18,7 @@ from typing import Any
 import dask
 from distributed.cli import dask_worker
 
+from tomodask.cluster import webserver
 from tomodask.cluster.local import SETTINGS, worker_environment
 from tomodask.cluster.walltime import ENDS_AT, job_end, seconds_left
 
@@ -76,6 +77,7 @@ def device_of(name: object, devices: Sequence[str]) -> str:
 
 def dask_setup(worker: Any) -> None:
     """Called by Dask in each worker process before its first task."""
+    webserver.dask_setup(worker)
     devices = os.environ.get(GPUS)
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = device_of(worker.name, devices.split(","))

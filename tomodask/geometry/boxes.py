@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """Voxels from `start` up to, not including, `stop`, each (z, y, x), at time step `step`."""
 
@@ -25,7 +25,7 @@ class Box:
         return self.start[0], self.stop[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ViewRows:
     """The detector rows [start, stop) that every view must contribute."""
 

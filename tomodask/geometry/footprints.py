@@ -20,6 +20,7 @@ from tomodask.geometry.voxelviews import VoxelViews, in_voxels
 
 # pixels by which shadows are widened: single precision places a ray no better at 2000 columns
 MARGIN = 1e-3
+VIEWS_AT_ONCE = 256  # a few MB: the 165 points where three of 11 planes meet, each against all 11
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,22 +198,32 @@ def _seen_heights(
     and highest points are corners of it, each where three of the planes around it meet.
     """
     normals, offsets = _planes(views, rows, columns)  # inside: normals @ point >= offsets
-    low, high = np.full(views.num_angles, np.inf), np.full(views.num_angles, -np.inf)
     tolerance = 1e-6 * max(views.shape)
-    for a, b, c in combinations(range(normals.shape[1]), 3):
-        bc = np.cross(normals[:, b], normals[:, c])
-        volume = np.einsum("va,va->v", normals[:, a], bc)
-        meets = np.abs(volume) > 1e-12
-        point = (
-            offsets[:, a, None] * bc
-            + offsets[:, b, None] * np.cross(normals[:, c], normals[:, a])
-            + offsets[:, c, None] * np.cross(normals[:, a], normals[:, b])
-        ) / np.where(meets, volume, np.nan)[:, None]
-        inside = np.einsum("vpa,va->vp", normals, point) >= offsets - tolerance
-        is_corner = meets & inside.all(axis=1)
-        low = np.where(is_corner, np.minimum(low, point[:, 0]), low)
-        high = np.where(is_corner, np.maximum(high, point[:, 0]), high)
+    some = range(0, views.num_angles, VIEWS_AT_ONCE)
+    heights = [
+        _corner_heights(normals[k : k + VIEWS_AT_ONCE], offsets[k : k + VIEWS_AT_ONCE], tolerance)
+        for k in some
+    ]
+    low, high = np.concatenate(heights, axis=1)
     return low - tolerance, high + tolerance
+
+
+def _corner_heights(normals: np.ndarray, offsets: np.ndarray, tolerance: float) -> np.ndarray:
+    """(2, num_angles) least and greatest z of the corners, inf and -inf where there is none."""
+    a, b, c = np.array([*combinations(range(normals.shape[1]), 3)]).T
+    cross = np.cross(normals[:, :, None], normals[:, None])  # of each plane with each
+    volume = np.einsum("vta,vta->vt", normals[:, a], cross[:, b, c])
+    meets = np.abs(volume) > 1e-12
+    point = (
+        offsets[:, a, None] * cross[:, b, c]
+        + offsets[:, b, None] * cross[:, c, a]
+        + offsets[:, c, None] * cross[:, a, b]
+    ) / np.where(meets, volume, np.nan)[:, :, None]
+    inside = point @ normals.swapaxes(1, 2) >= offsets[:, None] - tolerance
+    is_corner = meets & inside.all(axis=2)
+    z = point[:, :, 0]
+    low = np.where(is_corner, z, np.inf).min(axis=1)
+    return np.array([low, np.where(is_corner, z, -np.inf).max(axis=1)])
 
 
 def _planes(

@@ -1,17 +1,23 @@
 """What deploy/ holds is what it says it is."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SCRIPTS = sorted([*DEPLOY.glob("**/*.sh"), *DEPLOY.glob("**/*.sbatch")])
 
 
-@pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sbatch")), ids=lambda path: path.name)
-def test_batch_scripts_are_bash_and_call_the_command(script):
+def relative(path):
+    return str(path.relative_to(DEPLOY))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=relative)
+def test_scripts_are_bash_and_stop_at_the_first_error(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
-    assert "tomodask run" in script.read_text()
+    assert re.search(r"^set -\w*eu", script.read_text(), re.MULTILINE)
 
 
 def test_a_batch_script_hands_its_recipe_over(tmp_path):
@@ -28,5 +34,11 @@ def test_a_batch_script_hands_its_recipe_over(tmp_path):
 
 def test_everything_in_the_folder_is_named_in_its_readme():
     readme = (DEPLOY / "README.md").read_text()
-    for path in DEPLOY.iterdir():
-        assert path.name == "README.md" or path.name in readme
+    for path in DEPLOY.rglob("*"):
+        assert path.name in readme or path.name == "README.md", relative(path)
+
+
+def test_the_package_uses_nothing_of_the_folder():
+    package = DEPLOY.parent / "tomodask"
+    for path in package.rglob("*.py"):
+        assert not re.search(r"deploy/|[\"']deploy[\"']", path.read_text()), path
