@@ -16,8 +16,8 @@ from tomodask.blockwise.scratch import ITEM, Region, create, opened
 from tomodask.blockwise.tasks import backend_of, slab_box, take_views
 from tomodask.geometry import footprint
 
-MOST_VIEWS = 32
-MOST_ROWS = 32
+UPDATES = 1e9  # of a projection that is timed: seconds, and little is lost at the slab's edges
+LEAST_VIEWS, MOST_VIEWS = 8, 64
 TIMED_SECONDS = 1.5
 SCRATCH_ROWS = 64  # of 1 MB each
 
@@ -26,8 +26,11 @@ def updates_of(A: StoredOperator) -> Callable[[], float]:
     """A function, to be sent to workers, that gives voxels times views a second."""
     cut = A.cuts["A.T"]
     start, stop = cut.kept[len(cut.kept) // 2].rows  # the detector sees the middle
-    num_views = min(MOST_VIEWS, cut.length, A.num_angles)
-    box = slab_box((start, min(stop, start + MOST_ROWS)), A.domain)
+    a_slice = A.domain.shape[1] * A.domain.shape[2]
+    height = min(stop - start, max(1, int(UPDATES / (LEAST_VIEWS * a_slice))))
+    wanted = max(LEAST_VIEWS, int(UPDATES / (height * a_slice)))
+    num_views = min(wanted, MOST_VIEWS, cut.length, A.num_angles)
+    box = slab_box((start, start + height), A.domain)
     few, volume = take_views(A.domain, A.range, slice(0, num_views))
     rows = footprint(volume, few, box).rows
     part, seen = volume.part(box), few.take_rows(rows.start, rows.stop)
