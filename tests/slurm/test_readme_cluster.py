@@ -52,16 +52,16 @@ def wait_for(holds, seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def test_the_section_is_a_page_and_names_no_command_twice():
+def test_the_section_is_a_page_and_begins_with_what_it_needs():
     assert len(SECTION.splitlines()) <= 45
     assert RUN in FIRST_RUN.splitlines()
     assert [line.split()[1] for line in MEANWHILE.splitlines()] == ["status", "cancel", "resume"]
     assert INSTALL.startswith("bash deploy/wheelhouse.sh ")
 
 
-def test_the_first_run_makes_the_demos_volume(newcomer, slurm, bytes_of):
-    """The demo has reconstructed the same scan on this machine, with no batch system."""
-    assert bytes_of(newcomer / "foam.zarr") == bytes_of(newcomer / "demo" / "volume.zarr")
+def test_the_first_run_makes_the_bytes_of_a_local_run(newcomer, slurm, bytes_of):
+    followed("tomodask run recipe.yaml output=local.zarr", newcomer)
+    assert bytes_of(newcomer / "foam.zarr") == bytes_of(newcomer / "local.zarr")
     assert slurm.jobs() == [], "its jobs are gone with it"
 
 

@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -117,6 +118,24 @@ def test_a_job_whose_walltime_ends_in_the_middle_of_a_block_changes_no_byte(run,
     logs = run.run_folder.logs.glob(f"*{ending}*")
     assert "DUE TO TIME LIMIT" in "".join(log.read_text() for log in logs)
     ended_well(driver)
+
+
+def test_workers_leave_before_their_walltime_ends(run, slurm, ended_well):
+    """Slurm counts in minutes: to it the jobs end after one, to the workers after 40 s."""
+    driver = run.on_slurm("cluster.jobqueue.walltime=00:00:40")
+    old = two_jobs(run, slurm, driver)
+    for job in old:
+        slurm.call("scontrol", "suspend", job)  # or they were done before
+    time.sleep(40)
+    for job in old:
+        slurm.call("scontrol", "resume", job)
+    done = run.blocks_done()
+    wait_until(lambda: set(running(slurm)) - set(old))
+    wait_until(lambda: run.blocks_done() > done)
+    ended_well(driver)
+    for job in old:
+        (log,) = run.run_folder.logs.glob(f"*{job}*")
+        assert "CANCELLED" not in log.read_text()
 
 
 def test_a_requeued_job_comes_back_and_works_on(run, slurm, ended_well):
