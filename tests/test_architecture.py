@@ -66,6 +66,7 @@ FRONT = {
     "foresee",
     "foresee_coupled",
     "measure",
+    "measure_rays",
     "forecast",
     "hardware",
     "standin",

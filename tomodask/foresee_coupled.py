@@ -54,7 +54,10 @@ def coupled_stages(
     seconds = None
     a_block = _block_seconds(coupled, A, speed)
     if a_block is not None:
-        seconds = sum(makespan(map(a_block, costs), workers) for costs in place.operations)
+        seconds = sum(
+            makespan(map(a_block, costs), workers) / _freedom(len(costs), workers, rates.alone)
+            for costs in place.operations
+        )
     iterate = Stage(
         name="iterate",
         blocks=len(blocks),
@@ -115,6 +118,12 @@ def _block_seconds(
         return TASK_SECONDS + moved / scratch + loaded + corrected + cost.updates / updates
 
     return seconds
+
+
+def _freedom(blocks: int, workers: int, alone: float) -> float:
+    """How many times as fast a worker is where some of the others have nothing to do."""
+    idle = max(0, workers - blocks) / max(1, workers - 1)
+    return 1 + (alone - 1) * idle
 
 
 def _write_stage(

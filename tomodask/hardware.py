@@ -37,7 +37,8 @@ class Rates:
     read_bytes : of the scan store, as they are once decoded.
     correct_pixels : detector pixels through the corrections named in `corrections`.
     work : of `work_unit`, see `work.slice_work`; written_bytes : of the volume.
-    scratch_bytes : of coupled runs' arrays, read or written.
+    scratch_bytes : of coupled runs' arrays, read or written. alone : how many times as fast a
+        worker projects where the others have nothing to do.
     center_bytes : of the sinograms in which a centre is searched for.
     start_s, import_s : seconds until there are workers, and until they have imported what they run.
     ready_s : that the first blocks take longer, until all kernels are loaded. center_ready_s : that
@@ -57,6 +58,7 @@ class Rates:
     corrections: tuple[str, ...] = ()
     write_bytes: float | None = None
     scratch_bytes: float | None = None
+    alone: float = 1.0
     center_bytes: float | None = None
     start_s: float = 0.0
     import_s: float = 0.0

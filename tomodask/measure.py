@@ -22,9 +22,11 @@ from tomodask import arrays
 from tomodask.cluster.local import Workers, available_cores, local_cluster, size_workers
 from tomodask.cluster.run import Progress, run_blocks
 from tomodask.cluster.systems import SYSTEMS
+from tomodask.coupled import is_coupled, plan_coupled
 from tomodask.errors import TomodaskError
 from tomodask.forecast import existing_folder, piped
 from tomodask.foresee import correction_names, with_some_center
+from tomodask.foresee_coupled import counted_operations
 from tomodask.geometry import Box, ParallelBeam
 from tomodask.hardware import Hardware, Rates
 from tomodask.ingest import open_source
@@ -38,9 +40,10 @@ from tomodask.ingest.convert import (
     scan_metadata,
 )
 from tomodask.ingest.source import Source
+from tomodask.measure_rays import scratch_bytes_in, updates_of
 from tomodask.plan import need_of_blocks
 from tomodask.projectors import make_projector, prepare_backend
-from tomodask.recipe import GeometryOptions, Recipe
+from tomodask.recipe import Recipe
 from tomodask.reconstruct import FBP
 from tomodask.runplan import BlockTask, RunPlan, plan_run
 from tomodask.samples import center_bands, find_center_of, required, scan_path, slice_range
@@ -73,7 +76,8 @@ def measure_hardware(
     workers = given.size(recipe.cluster)
     if not is_here:  # jobs have nodes of their own; here as many are timed as this machine holds
         workers = size_workers(threads=min(workers.threads, available_cores()))
-    prepare_backend(recipe.backend)  # once on a machine: no part of a run's time
+    # once on a machine: no part of a run's time
+    prepare_backend("auto" if is_coupled(recipe) else recipe.backend)
     output = Path(recipe.output or "volume.zarr")
     began = time.perf_counter()
     with (
@@ -159,10 +163,15 @@ class _Bench:
         )
         if source is not None:
             self._ingest(source)
+        whole = scan
         if scan is None:
             assert source is not None
+            whole = scan_to_be(self._turned(source))
             scan = self._noise_scan(source)
         self._reconstruct(scan)
+        if is_coupled(self.recipe):
+            assert whole is not None
+            self._rays(whole)
         if self.recipe.center == "auto":
             self._center(scan)
         return self.rates
@@ -200,15 +209,17 @@ class _Bench:
         create_scan(plan, source)
         return plan
 
+    def _turned(self, source: Source) -> IngestPlan:
+        """How the whole source would be copied."""
+        degrees = self.recipe.ingest.rotate_detector
+        return plan_ingest(source, self.folder / "none.zarr", self.workers.budget, degrees)
+
     def _noise_scan(self, source: Source) -> Scan:
         """Noise of the source's width, as high as all workers need and with views as time allows.
 
         Its rows are the columns of a detector that will be turned.
         """
-        turned = plan_ingest(
-            source, self.folder / "none.zarr", self.workers.budget,
-            self.recipe.ingest.rotate_detector,
-        )  # fmt: skip
+        turned = self._turned(source)
         views, rows, columns = turned.shape
         plan = self._plan(scan_to_be(turned), None)
         rows = min(rows, self.workers.count * MOST_SUBS * plan.sub_rows + 2 * plan.halo)
@@ -227,7 +238,12 @@ class _Bench:
     def _plan(self, scan: Scan, rows: tuple[int, int] | None) -> RunPlan:
         """The run of some rows of a scan, all its own where None."""
         recipe = with_some_center(self.recipe, scan)
-        changed: dict[str, Any] = {"rows": rows, "geometry": GeometryOptions()}
+        changed: dict[str, Any] = {"rows": rows}
+        if is_coupled(recipe):  # its slices are made by another way: FBP's reads and writes count
+            plain = Recipe()
+            changed |= {"geometry": plain.geometry, "algorithm": plain.algorithm, "backend": "auto"}
+            if recipe.center == "auto":
+                changed["center"] = (scan.geometry.det_count - 1) / 2
         return plan_run(recipe.model_copy(update=changed), scan, self.workers)
 
     def _blocks(self, plan: RunPlan, name: str) -> Progress:
@@ -287,6 +303,26 @@ class _Bench:
             write_bytes=progress.bytes_written / seconds["write"],
             stretch=_total(progress, "seconds", "total") / foreseen,
             share=max(0.1, (progress.peak_bytes - self.rates.idle_bytes) / need),
+        )
+
+    # ---- coupled runs
+
+    def _rays(self, scan: Scan) -> None:
+        recipe = with_some_center(self.recipe, scan)
+        coupled = plan_coupled(recipe, scan, self.workers)
+        prepare_backend(coupled.backend, for_rays=True)
+        _, A = counted_operations(coupled)
+        measured = updates_of(A)
+        updates = self.client.run(measured).values()
+        one = next(iter(self.client.nthreads()))
+        (alone,) = self.client.run(measured, workers=[one]).values()
+        scratch = self.client.run(scratch_bytes_in, self.folder).values()
+        self.rates = replace(
+            self.rates,
+            work=sum(updates) / len(updates),
+            work_unit="voxel updates",
+            scratch_bytes=sum(scratch) / len(scratch),
+            alone=max(1.0, alone * len(updates) / sum(updates)),
         )
 
     # ---- center
