@@ -115,8 +115,7 @@ def test_a_job_whose_walltime_ends_in_the_middle_of_a_block_changes_no_byte(run,
         process.suspend()
     slurm.call("scontrol", "update", f"JobId={ending}", "TimeLimit=0")
     wait_until(lambda: ending not in running(slurm))
-    logs = run.run_folder.logs.glob(f"*{ending}*")
-    assert "DUE TO TIME LIMIT" in "".join(log.read_text() for log in logs)
+    assert "DUE TO TIME LIMIT" in run.log(ending)
     ended_well(driver)
 
 
@@ -133,9 +132,7 @@ def test_workers_leave_before_their_walltime_ends(run, slurm, ended_well):
     wait_until(lambda: set(running(slurm)) - set(old))
     wait_until(lambda: run.blocks_done() > done)
     ended_well(driver)
-    for job in old:
-        (log,) = run.run_folder.logs.glob(f"*{job}*")
-        assert "CANCELLED" not in log.read_text()
+    assert "CANCELLED" not in "".join(run.log(job) for job in old)
 
 
 def test_a_requeued_job_comes_back_and_works_on(run, slurm, ended_well):
