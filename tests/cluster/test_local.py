@@ -69,6 +69,18 @@ def test_a_scheduler_that_does_not_answer_is_named():
         pass
 
 
+def test_workers_that_end_for_good_are_replaced():
+    with local_cluster(Workers(2, 1, 2**30)) as client:
+        before = set(client.nthreads())
+        for nanny in [*client.cluster.workers.values()]:
+            client.cluster.sync(nanny.close)
+        deadline = time.monotonic() + 60
+        while len(set(client.nthreads()) - before) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+
+
 DRIVER = """
 import sys, time
 from tomodask.cluster.local import Workers, local_cluster

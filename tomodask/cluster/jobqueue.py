@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import shlex
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from dask.utils import parse_bytes
 from distributed import Client, Security, Status
 
 from tomodask.cluster.certificates import certificates
+from tomodask.cluster.keeper import forget, kept
 from tomodask.cluster.local import CORES_A_WORKER, SETTINGS, Workers
 from tomodask.cluster.systems import SYSTEMS, BatchSystem
 from tomodask.cluster.walltime import parse_walltime
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 
 HEAL_SECONDS = 5.0  # between two looks at the queue; a job is lost that is missing in two of them
 MOST_PAUSE_SECONDS = 600.0  # between submissions of jobs that end before a worker joins
-PLENTIFUL = "365 days"  # Dask would cancel a job that lost its worker, also one that was requeued
 OURS = {
     "asynchronous", "config_name", "job_cls", "loop", "n_workers", "name", "nanny", "protocol",
     "scheduler", "scheduler_cls", "security", "self", "silence_logs", "worker_command",
@@ -221,9 +220,8 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
     options.system.require()
     _refuse_what_needs_quotes(options.folder.path.absolute())
     keywords = options.keywords()
-    settings = {**SETTINGS, "distributed.deploy.lost-worker-timeout": PLENTIFUL}
     with (
-        dask.config.set(settings),
+        dask.config.set(SETTINGS),
         certificates(_made(options.folder).certificates.absolute()) as security,
         contextlib.ExitStack() as stack,
     ):
@@ -262,20 +260,17 @@ class BatchCluster:
         self._joined: set[str] = set()  # ids of jobs whose workers were seen
         self._stillborn = 0  # jobs in a row that ended before a worker of theirs joined
         self._patient_until = 0.0
-        self._ended = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="jobs", daemon=True)
+        self._kept = contextlib.ExitStack()
 
     def start(self) -> None:
         """Submit the jobs and wait for the first worker."""
         self._cluster.scale(jobs=self.options.jobs)
         self._wait()
-        self._keeper.start()
+        self._kept.enter_context(kept(self._heal, HEAL_SECONDS))
 
     def stop(self) -> None:
         """Replace no more jobs."""
-        self._ended.set()
-        if self._keeper.is_alive():
-            self._keeper.join()
+        self._kept.close()
 
     def jobs(self) -> list[str]:
         """Ids of the jobs that are submitted now."""
@@ -322,13 +317,6 @@ class BatchCluster:
             )
         self._missing = {*ids} if ended else set()
 
-    def _keep(self) -> None:
-        while not self._ended.wait(HEAL_SECONDS):
-            try:
-                self._heal()
-            except Exception as error:  # whatever it was, the next look may go well
-                log.warning("looking after the jobs failed: %r", error)
-
     def _heal(self) -> None:
         """Submit anew what the queue doesn't have any more, and no worker is left of."""
         jobs = dict(self._cluster.workers)
@@ -362,12 +350,8 @@ class BatchCluster:
             pause = min(MOST_PAUSE_SECONDS, HEAL_SECONDS * 2**self._stillborn)
             self._patient_until = time.monotonic() + pause
         self._missing -= {*lost}
-        self._cluster.sync(self._forget, {*lost})
+        forget(self._cluster, lost)
         self._cluster.scale(jobs=self.options.jobs)
-
-    async def _forget(self, names: set[str]) -> None:
-        for name in names:
-            self._cluster.workers.pop(name, None)
 
 
 def _refuse_what_needs_quotes(path: Path) -> None:

@@ -11,19 +11,24 @@ from dataclasses import dataclass
 
 import dask
 import psutil
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Security, Status
 from distributed.system import MEMORY_LIMIT
 
 from tomodask import arrays
 from tomodask.cluster.connection import quiet_logs, scheduler_needed
+from tomodask.cluster.keeper import forget, kept
 from tomodask.cluster.webserver import close_web_server
 from tomodask.errors import InputError, MemoryBudgetError
+
+log = logging.getLogger(__name__)
 
 # A task may hold a worker for minutes; a budget is kept by the block plan, not by Dask's spilling.
 SETTINGS = {
     "distributed.scheduler.worker-ttl": "30 minutes",
     "distributed.scheduler.allowed-failures": 1,  # workers that die of one block, an attempt
     "distributed.scheduler.http.routes": [],
+    # Dask would end a worker that takes longer than 15 s to come back, and a requeued job
+    "distributed.deploy.lost-worker-timeout": "365 days",
     "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -34,6 +39,7 @@ SETTINGS = {
 }
 WORKER_BASE_BYTES = 400 * 2**20  # interpreter, imports and FFT plans, before any block
 CORES_A_WORKER = 4
+LOOK_SECONDS = 2.0  # between two looks at the workers' health
 THREADS = "TOMODASK_THREADS"  # of a block, told to each worker by its environment
 SHARE_OF_MEMORY = 0.75  # of what is free, for all workers together: the page cache needs some too
 
@@ -153,7 +159,18 @@ def local_cluster(workers: Workers, dashboard: bool = False) -> Iterator[Client]
     ):
         if not dashboard:
             cluster.sync(close_web_server, cluster.scheduler)
-        yield client
+        with kept(lambda: _replace_dead(cluster, workers.count), LOOK_SECONDS):
+            yield client
+
+
+def _replace_dead(cluster: LocalCluster, count: int) -> None:
+    """Start workers for those whose nanny has given up: a busy machine can take too long for it."""
+    over = (Status.closed, Status.failed)
+    dead = [name for name, nanny in dict(cluster.workers).items() if nanny.status in over]
+    if dead:
+        log.warning("%d of %d workers have ended, others are started", len(dead), count)
+        forget(cluster, dead)
+        cluster.scale(count)
 
 
 # Large arrays are made of memory that is used again (`arrays`); what is left is small, and glibc is
