@@ -10,6 +10,7 @@ import pytest
 from tomodask import steps
 from tomodask.cluster.local import Workers
 from tomodask.cluster.run import Progress
+from tomodask.errors import MemoryBudgetError
 from tomodask.hardware import FILE_NAME, Hardware, Rates
 from tomodask.layers import Layer, resolve
 from tomodask.planfact import FACT, PLAN, PlanAndFact, compare, comparison_text
@@ -114,6 +115,15 @@ def test_what_can_not_be_foreseen_does_not_end_the_run(tmp_path):
     (tmp_path / "volume.zarr.run" / PLAN).write_text("no JSON")
     with PlanAndFact(folder, recipe, Force()):
         pass
+
+
+def test_a_run_that_can_not_fit_is_refused_before_its_raw_files_are_copied(raw_file, tmp_path):
+    cluster = {"workers": 1, "threads": 1, "memory": 440 * 2**20}
+    volume = {"chunk_rows": 32}
+    recipe = recipe_of(raw_file.path, tmp_path / "volume.zarr", cluster=cluster, volume=volume)
+    with pytest.raises(MemoryBudgetError, match=r"smallest block.*cluster\.memory="):
+        steps.run(recipe)
+    assert not list(tmp_path.glob("*.scan.zarr"))
 
 
 def test_a_run_is_what_its_plan_said(raw_file, tmp_path):

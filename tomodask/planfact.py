@@ -16,7 +16,7 @@ from typing import Any, Self
 from tomodask import arrays
 from tomodask.cluster.run import Listener, Progress
 from tomodask.cluster.workforce import Workforce
-from tomodask.errors import TomodaskError
+from tomodask.errors import MemoryBudgetError, TomodaskError
 from tomodask.foresee import forecast
 from tomodask.planning import kept_hardware
 from tomodask.recipe import Recipe, run_hash
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 class PlanAndFact:
     """Keeps both for the length of a `with` block around a run.
+
+    Entering it raises MemoryBudgetError where a stage does not fit into a worker.
 
     is_ours : whether the run is still this process'; nothing is written once it isn't.
     """
@@ -122,6 +124,8 @@ class PlanAndFact:
     def _untold(self, what: str) -> Iterator[None]:
         try:
             yield
+        except MemoryBudgetError:  # better now than when the raw files are copied
+            raise
         except TomodaskError as error:  # the run itself is about to say so
             log.debug("no %s: %s", what, error)
         except (OSError, ArithmeticError, TypeError, ValueError) as error:
