@@ -46,6 +46,7 @@ STORAGE = {
     "directfile",
     "pyramid",
     "ledger",
+    "ledgerlines",
     "lease",
     "runfolder",
     "inventory",

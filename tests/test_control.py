@@ -34,7 +34,8 @@ from tomodask.errors import (
 from tomodask.inventory import take_inventory, volume_ledger
 from tomodask.layers import Layer, recipe_file
 from tomodask.lease import held, lease_path
-from tomodask.ledger import Entry, ledgers_of
+from tomodask.ledger import ledgers_of
+from tomodask.ledgerlines import Entry
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder, Status
 from tomodask.runlog import RunLog, keep_recipe

@@ -90,7 +90,8 @@ def test_a_store_that_finds_no_room_to_begin_with_is_not_begun(small_disk, scan,
     (place / "ballast").write_bytes(bytes(2**20 - 3 * 4096))  # a lease finds room
     with pytest.raises(DiskFullError, match="it is not begun yet"):
         steps.reconstruct(scan, place / "volume.zarr", client=client, **SETTINGS)
-    assert [file.name for file in place.iterdir()] == ["ballast"]
+    # what the run says of itself may have found room
+    assert {file.name for file in place.iterdir()} <= {"ballast", "volume.zarr.run"}
 
 
 def test_a_disk_with_no_room_for_a_lease_is_full(small_disk, scan, client):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tomodask.errors import FormatError
-from tomodask.ledger import Entry, Ledger, ledgers_of, remove_ledgers
+from tomodask.ledger import Ledger, ledgers_of, remove_ledgers
+from tomodask.ledgerlines import Entry
 from tomodask.shards import ShardEntry, checksum
 
 SHARDS = (ShardEntry("0/c/0/0/0/0/0", 10, 123), ShardEntry("1/c/0/0/0/0/0", 4, 2**32 - 1))
@@ -285,7 +286,7 @@ def test_a_compaction_killed_halfway_loses_nothing(ledger, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # the logs are taken from their writers, none is merged
-        patch.setattr("tomodask.ledger._encode_merged", die)
+        patch.setattr("tomodask.ledger.encode_merged", die)
         with pytest.raises(KeyboardInterrupt):
             ledger.compact()
     ledger.record("second", SHARDS)

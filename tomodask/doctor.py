@@ -24,7 +24,7 @@ from tomodask.cluster.run import Listener, Progress, silent
 from tomodask.errors import InputError, OutputInUseError
 from tomodask.inventory import Inventory, Shard, Unit, take_inventory
 from tomodask.lease import held, owner_of
-from tomodask.ledger import Entry
+from tomodask.ledgerlines import Entry
 from tomodask.shards import ShardEntry, checksum, partials_of, swap_in, sync_folder
 
 DAMAGED = 3  # exit code of the command

@@ -19,7 +19,8 @@ from tomodask.elements import element_named
 from tomodask.errors import InputError, MissingInputError
 from tomodask.inventory import scan_ledger, scan_tasks, volume_ledger
 from tomodask.layers import environment_layer, recipe_file, resolve, user_layer
-from tomodask.ledger import Entry, ledgers_of
+from tomodask.ledger import ledgers_of
+from tomodask.ledgerlines import Entry
 from tomodask.runfolder import DRIVER, SUFFIX, RunFolder
 from tomodask.scan import is_zarr, scan_metadata
 from tomodask.volumestore import Volume, VolumeSpec, volume_metadata

@@ -34,7 +34,8 @@ from tomodask.errors import (
     is_disk_full,
 )
 from tomodask.lease import held
-from tomodask.ledger import Entry, Ledger
+from tomodask.ledger import Ledger
+from tomodask.ledgerlines import Entry
 
 JOURNAL = "journal-"
 SCRATCH = ".float32"
