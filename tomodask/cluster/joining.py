@@ -128,7 +128,7 @@ class _Crew:
     folder: RunFolder
     options: JoinOptions
     sizes: Workers
-    ended: threading.Event
+    ended: _Bell
     posts: list[_Post] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -143,7 +143,8 @@ class _Crew:
 
     def keep(self) -> None:
         """Fill each place until the scheduler's file is gone, or time is up."""
-        while not self.ended.wait(LOOK_SECONDS):
+        while not self.ended.rung:
+            time.sleep(LOOK_SECONDS)
             for post in self.posts:
                 post.look()
             now = time.monotonic()
@@ -206,8 +207,8 @@ def join(folder: RunFolder, options: JoinOptions) -> int:
     SchedulerLostError : it doesn't answer any more, and its file is still there.
     """
     sizes = options.sizes()
+    find(folder.scheduler_file, options.wait_s)
     with _told_to_end() as ended:
-        find(folder.scheduler_file, options.wait_s)
         crew = _Crew(folder, options, sizes, ended)
         try:
             crew.keep()
@@ -224,19 +225,26 @@ def _keys(place: Place, folder: RunFolder) -> dict[str, object]:
     return {"--tls-ca-file": certificate, "--tls-cert": certificate, "--tls-key": key}
 
 
+class _Bell:
+    """Rung by a signal's handler; a threading.Event locks up if it is waited for just then."""
+
+    rung = False
+
+    def ring(self, *_: object) -> None:
+        self.rung = True
+
+
 @contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
-    """An event that SIGTERM and ctrl-C set; before a scheduler is found they end us at once."""
-    ended = threading.Event()
+def _told_to_end() -> Iterator[_Bell]:
+    """Rung by SIGTERM, SIGHUP and ctrl-C, which end us at once outside of this."""
+    bell = _Bell()
     if threading.current_thread() is not threading.main_thread():
-        yield ended
+        yield bell
         return
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, lambda *_: ended.set())
+    before = {number: signal.signal(number, bell.ring) for number in numbers}
     try:
-        yield ended
+        yield bell
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
