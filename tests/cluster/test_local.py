@@ -1,5 +1,6 @@
 """The embedded cluster: loopback, TLS, sized on purpose."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from tests.slurm.runs import Run
 from tomodask.cluster.local import (
     WORKER_BASE_BYTES,
     Workers,
@@ -22,18 +24,37 @@ from tomodask.cluster.local import (
 from tomodask.errors import InputError, MemoryBudgetError
 
 
-def test_everything_listens_on_loopback_alone_and_speaks_tls():
+def test_everything_listens_on_loopback_alone_and_speaks_tls(listeners_of, key_of_another):
     with local_cluster(Workers(2, 1, 2**30)) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         me = psutil.Process()
-        listening = [
-            connection.laddr.ip
-            for process in [me, *me.children(recursive=True)]
-            for connection in process.net_connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        assert listening
-        assert set(listening) == {"127.0.0.1"}
+        found = listeners_of([me, *me.children(recursive=True)])
+        assert {listener.ip for listener in found} == {"127.0.0.1"}
+        assert len(found) == 5, "a scheduler, and two workers with their nannies"
+        for listener in found:
+            listener.refuses_strangers(key_of_another)
+        assert len(client.nthreads()) == 2, "knocking has harmed nobody"
+
+
+def test_a_whole_run_listens_on_loopback_alone_with_tls(
+    tmp_path, raw_file, listeners_of, key_of_another
+):
+    """All its processes, from the first to the last moment, seen from outside."""
+    run = Run(tmp_path, raw_file.path, tmp_path / "scan.zarr")
+    driver = run.tomodask("run", run.recipe, "center=23.5", "--workers", 2)
+    process, addresses, knocked = psutil.Process(driver.pid), set(), 0
+    while driver.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = listeners_of([process, *process.children(recursive=True)])
+            addresses |= {listener.ip for listener in found}
+        if not knocked and run.blocks_done():
+            for listener in found:
+                listener.refuses_strangers(key_of_another)
+            knocked = len(found)
+        time.sleep(0.01)
+    assert driver.returncode == 0, run.told(driver)
+    assert addresses == {"127.0.0.1"}
+    assert knocked >= 5
 
 
 def test_workers_get_the_threads_they_were_given():
