@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from tests.cluster.listening import listeners
 from tests.slurm.runs import wait_until
 from tomodask.cluster.joining import JoinOptions, join
 from tomodask.cluster.local import available_cores, workers_of
@@ -124,11 +125,11 @@ def test_workers_leave_before_their_job_ends_and_do_not_come_back(party, client)
 
 
 def test_nobody_listens_but_with_tls_on_the_address_towards_the_scheduler(
-    party, client, listeners_of, key_of_another
+    party, client, key_of_another
 ):
     joined = party.join("--workers=2")
     client.wait_for_workers(2, timeout=60)
-    found = listeners_of([psutil.Process(party.scheduler.pid), *family(joined)])
+    found = listeners([psutil.Process(party.scheduler.pid), *family(joined)])
     assert len(found) == 5
     assert {listener.ip for listener in found} == {"127.0.0.1"}
     for listener in found:

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from tests.cluster.listening import listeners
 from tests.slurm.runs import Run
 from tomodask.cluster.local import (
     WORKER_BASE_BYTES,
@@ -24,11 +25,11 @@ from tomodask.cluster.local import (
 from tomodask.errors import InputError, MemoryBudgetError
 
 
-def test_everything_listens_on_loopback_alone_and_speaks_tls(listeners_of, key_of_another):
+def test_everything_listens_on_loopback_alone_and_speaks_tls(key_of_another):
     with local_cluster(Workers(2, 1, 2**30)) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         me = psutil.Process()
-        found = listeners_of([me, *me.children(recursive=True)])
+        found = listeners([me, *me.children(recursive=True)])
         assert {listener.ip for listener in found} == {"127.0.0.1"}
         assert len(found) == 5, "a scheduler, and two workers with their nannies"
         for listener in found:
@@ -36,16 +37,14 @@ def test_everything_listens_on_loopback_alone_and_speaks_tls(listeners_of, key_o
         assert len(client.nthreads()) == 2, "knocking has harmed nobody"
 
 
-def test_a_whole_run_listens_on_loopback_alone_with_tls(
-    tmp_path, raw_file, listeners_of, key_of_another
-):
+def test_a_whole_run_listens_on_loopback_alone_with_tls(tmp_path, raw_file, key_of_another):
     """All its processes, from the first to the last moment, seen from outside."""
     run = Run(tmp_path, raw_file.path, tmp_path / "scan.zarr")
     driver = run.tomodask("run", run.recipe, "center=23.5", "--workers", 2)
     process, addresses, knocked = psutil.Process(driver.pid), set(), 0
     while driver.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = listeners_of([process, *process.children(recursive=True)])
+            found = listeners([process, *process.children(recursive=True)])
             addresses |= {listener.ip for listener in found}
         if not knocked and run.blocks_done():
             for listener in found:

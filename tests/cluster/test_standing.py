@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
+from tests.cluster.listening import listeners
 from tomodask.cluster.certificates import make_certificates
 from tomodask.cluster.standing import connect_file, find, look, serve
 from tomodask.errors import InputError, OutputInUseError
@@ -36,9 +37,7 @@ def folder(tmp_path):
     return RunFolder(tmp_path / "foam.zarr.run")
 
 
-def test_its_file_and_keys_are_there_while_it_runs_and_gone_afterwards(
-    folder, listeners_of, key_of_another
-):
+def test_its_file_and_keys_are_there_while_it_runs_and_gone_afterwards(folder, key_of_another):
     with started(folder) as scheduler:
         place = find(folder.scheduler_file)
         assert place.address.startswith("tls://127.0.0.1:")
@@ -47,7 +46,7 @@ def test_its_file_and_keys_are_there_while_it_runs_and_gone_afterwards(
         modes = [stat.S_IMODE(path.stat().st_mode) for path in folder.certificates.iterdir()]
         assert modes == [0o600] * 2
         assert stat.S_IMODE(folder.certificates.stat().st_mode) == 0o700
-        (listener,) = listeners_of([psutil.Process(scheduler.pid)])
+        (listener,) = listeners([psutil.Process(scheduler.pid)])
         listener.refuses_strangers(key_of_another)
         with connect_file(folder.scheduler_file) as client:
             assert client.nthreads() == {}
