@@ -28,7 +28,7 @@ test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow
 
 test-batch: $(VENV)/.installed
-	$(PYTEST) -m batch
+	$(PYTEST) -m "batch and not slow"
 
 soak: $(VENV)/.installed
 	$(PYTEST) -m soak

@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from tests.cluster.sockets import listening, stranger_is_refused
+from tomodask import steps
 from tomodask.cluster.local import (
     WORKER_BASE_BYTES,
     Workers,
@@ -22,18 +24,28 @@ from tomodask.cluster.local import (
 from tomodask.errors import InputError, MemoryBudgetError
 
 
-def test_everything_listens_on_loopback_alone_and_speaks_tls():
-    with local_cluster(Workers(2, 1, 2**30)) as client:
+def test_everything_listens_on_loopback_alone_and_refuses_who_has_no_certificate(
+    raw_file, tmp_path
+):
+    """While a whole run goes on: scheduler and nannies in this process, workers below it."""
+    me, places = psutil.Process(), set()
+    before = listening(me)
+
+    def look(progress):
+        if progress.workers == 2 and len(found := listening(me) - before) > len(places):
+            assert all(stranger_is_refused(*place) for place in found)
+            places.update(found)
+
+    steps.reconstruct(
+        raw_file.path, tmp_path / "volume.zarr", listener=look, cluster={"workers": 2}
+    )
+    assert len(places) >= 5  # a scheduler, two nannies, two workers
+    assert {address for address, _ in places} == {"127.0.0.1"}
+
+
+def test_the_scheduler_speaks_tls():
+    with local_cluster(Workers(1, 1, 2**30)) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
-        me = psutil.Process()
-        listening = [
-            connection.laddr.ip
-            for process in [me, *me.children(recursive=True)]
-            for connection in process.net_connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        assert listening
-        assert set(listening) == {"127.0.0.1"}
 
 
 def test_workers_get_the_threads_they_were_given():
