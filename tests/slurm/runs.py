@@ -144,10 +144,6 @@ class Run:
         wait_until(far_enough)
         assert self.blocks_done() < BLOCKS, "too late to hit it in the middle"
 
-    def log(self, job: str) -> str:
-        """What a job of the driver printed."""
-        return "".join(path.read_text() for path in self.run_folder.logs.glob(f"*-{job}.*"))
-
     def told(self, driver: subprocess.Popen) -> str:
         """Of a driver that should have gone well: its words, and those of its jobs."""
         logs = [*self.run_folder.logs.glob("*"), *self.folder.glob("*.log")]
