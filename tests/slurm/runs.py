@@ -17,7 +17,7 @@ from tomodask.runfolder import RunFolder
 from tomodask.volumestore import volume_metadata
 
 BLOCKS = 24
-PATIENCE = 900  # seconds for what should take a few
+PATIENCE = 300  # seconds for what should take a few
 
 # Read by every Python below this folder's PYTHONPATH, on the nodes too. No setting makes blocks as
 # small as here, as none should: a block of two rows is not worth a task.
