@@ -76,7 +76,9 @@ def test_the_users_own_file_is_heeded_and_the_run_goes_over_it():
         assert plain.workers == Workers(2, 4, 8 * 10**9)
         assert plain.walltime_s == 86400
         assert plain.keywords()["worker_extra_args"][0] == "--x"
-        assert "job_extra_directives" not in plain.keywords()  # the site's own asks for the GPUs
+        # the site's own asks for the GPUs
+        asked = plain.keywords()["job_extra_directives"]
+        assert asked == ["--gres=gpu:a100:2", "--open-mode=append"]
         over = JobOptions("slurm", 1, FOLDER, settings={"cores": 4, "walltime": "90"})
         assert over.workers == Workers(1, 4, 16 * 10**9)
         assert over.walltime_s == 90 * 60

@@ -1,6 +1,7 @@
-"""Scheduler and workers on two addresses: the link is cut, heals late or soon, a host vanishes.
+"""Scheduler and workers on two hosts: the link is cut, heals late or soon, a host vanishes.
 
-The hosts are network namespaces; both see the same files. Run by `make test-batch`, where root may make network namespaces.
+The hosts are network namespaces, which root may make, and see the same files. Run by `make
+test-batch`.
 """
 
 import os
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from tests.slurm.runs import BLOCKS, Run, wait_until
+from tomodask.cluster.run import WINDOW
 from tomodask.demo import write_dxchange
 from tomodask.phantom import simulate_scan
 
@@ -179,7 +181,7 @@ def test_workers_cut_off_for_longer_than_tcp_is_patient_come_back(
     hosts.link("down")
     done = run.blocks_done()
     time.sleep(50)
-    assert done <= run.blocks_done() <= done + 1 < BLOCKS
+    assert run.blocks_done() <= done + WINDOW + 1 < BLOCKS  # what the worker had was done
     hosts.link("up")
     end(run, driver)
     assert bytes_of(run.output) == local_run[1]

@@ -175,6 +175,11 @@ class JobOptions:
         if self.kind == "htcondor":
             named = {**dict(directives), "batch_name": job_name(self.folder)}
             return {"job_extra_directives": named | ({"request_gpus": asks} if asks else {})}
+        if self.kind == "slurm" and "open-mode" not in told:
+            # a requeued job would empty the log of its first life
+            directives = [*directives, "--open-mode=append"]
+            if not asks:
+                return {"job_extra_directives": directives}
         if not asks:
             return {}
         if self.kind == "pbs":
