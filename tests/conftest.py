@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import Client
 
+from tomodask.cluster.local import Workers, local_cluster
 from tomodask.demo import write_dxchange
 from tomodask.phantom import SimulatedScan, simulate_scan
 
@@ -27,6 +30,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"TOMODASK_DATA={named} is not a folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Client]:
+    """For tests whose workers matter little: a module starts them once, in two seconds."""
+    with local_cluster(Workers(1, 1, 2**30)) as client:
+        yield client
 
 
 @dataclass(frozen=True)

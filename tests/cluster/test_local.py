@@ -76,7 +76,8 @@ def test_too_little_memory_is_refused_with_both_numbers():
         size_workers(0)
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("tomodask.cluster.local.CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:9"), connect("tcp://127.0.0.1:9"):
         pass
 
