@@ -90,6 +90,18 @@ def test_an_unknown_setting_is_refused_with_the_nearest_one(key, hint):
         options(**{key: 1}).keywords()
 
 
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_a_misspelt_setting_in_the_users_file_is_told(kind, caplog):
+    options(kind).keywords()
+    assert caplog.records == []  # nothing of dask-jobqueue's own file
+    with dask.config.set({f"jobqueue.{kind}.death-timeouts": 5}):
+        options(kind).keywords()
+    (told,) = caplog.records
+    words = f"jobqueue.{kind}.death_timeouts of your jobqueue.yaml"
+    assert words in told.getMessage()
+    assert "did you mean 'death_timeout'" in told.getMessage()
+
+
 def test_what_is_ours_to_set_is_no_setting():
     for key in ("security", "worker_command", "n_workers"):
         with pytest.raises(InputError, match=key):

@@ -17,7 +17,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ OURS = {
     "scheduler", "scheduler_cls", "security", "self", "silence_logs", "worker_command",
     "dashboard_address", "host",
 }  # fmt: skip
+ONLY_IN_FILES = {"worker_command", "name"}
 GPU_DIRECTIVES = {"slurm": "--gres=gpu:{}", "lsf": "-gpu num={}"}
 
 
@@ -137,6 +138,7 @@ class JobOptions:
             if key not in known:
                 hint = nearest(key, known)
                 raise InputError(f"cluster.jobqueue of {self.kind} has no setting {key!r}: {hint}")
+        self._tell_unknown(known)
         arguments = ["--nworkers", str(self.processes)]
         if self.gpus_per_job:
             arguments += ["--gpus", str(self.gpus_per_job)]
@@ -154,6 +156,15 @@ class JobOptions:
             },
         }  # fmt: skip
         return {**given, **ours, **self._directives()}
+
+    def _tell_unknown(self, known: Collection[str]) -> None:
+        """Settings of jobqueue.yaml that do nothing: misspelt ones would be missed silently."""
+        own = {key.replace("-", "_") for key in dask.config.get(f"jobqueue.{self.kind}", {})}
+        for key in sorted(own - {*known, *OURS, *ONLY_IN_FILES}):
+            log.warning(
+                "jobqueue.%s.%s of your jobqueue.yaml is no setting of dask-jobqueue: %s",
+                self.kind, key, nearest(key, known),
+            )  # fmt: skip
 
     def job_script(self, address: str, security: Security | None = None) -> str:
         """The batch script of one job, whose workers join the scheduler at `address`."""
