@@ -14,9 +14,10 @@ import pytest
 from distributed import Security
 
 from tomodask.cluster import jobqueue
-from tomodask.cluster.jobqueue import BatchCluster, JobOptions, batch_cluster, job_name
+from tomodask.cluster.joboptions import JobOptions, job_name
+from tomodask.cluster.jobqueue import BatchCluster, batch_cluster
 from tomodask.cluster.local import Workers
-from tomodask.cluster.systems import SYSTEMS
+from tomodask.cluster.systems import SYSTEMS, BatchSystem
 from tomodask.errors import InputError, MissingPackageError
 from tomodask.runfolder import RunFolder
 
@@ -135,7 +136,7 @@ def test_without_the_command_that_submits_it_is_said_where_to_go(monkeypatch):
 
 
 def test_a_path_that_job_scripts_can_not_hold_is_refused(monkeypatch):
-    monkeypatch.setattr(jobqueue.BatchSystem, "require", lambda self: None)
+    monkeypatch.setattr(BatchSystem, "require", lambda self: None)
     with pytest.raises(InputError, match=r"sample 7.*without spaces"), batch_cluster(options()):
         pass
 
@@ -176,7 +177,7 @@ class Queue:
 @pytest.fixture
 def queue(monkeypatch):
     queue = Queue(["11", "12"])
-    monkeypatch.setattr(jobqueue.BatchSystem, "states", lambda self, ids: queue.states)
+    monkeypatch.setattr(BatchSystem, "states", lambda self, ids: queue.states)
     return queue
 
 
