@@ -18,7 +18,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ import numpy as np
 from distributed import Client
 from machine import describe_machine
 
+from tomodask.arrays import peak_bytes
 from tomodask.blocks import Block, chunk_rows_done, plan_blocks
 from tomodask.cluster.local import Workers, local_cluster
 from tomodask.cluster.run import Progress, run_blocks
@@ -95,11 +95,6 @@ class Memory:
 def resident_bytes() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak_bytes() -> int:
-    """The most that this process ever had in memory."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def through_scheduler(blocks: int, peer_blocks: int) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Fixtures that every test may use."""
 
+import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import Client
 
+from tomodask.cluster.local import Workers, local_cluster
 from tomodask.demo import write_dxchange
 from tomodask.phantom import SimulatedScan, simulate_scan
 
@@ -28,6 +32,13 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Client]:
+    """For tests whose workers matter little: a module starts them once, in two seconds."""
+    with local_cluster(Workers(1, 1, 2**30)) as client:
+        yield client
+
+
 @dataclass(frozen=True)
 class RawFile:
     """A small simulated scan and the DXchange file it lies in."""
@@ -45,10 +56,13 @@ def raw_file(tmp_path_factory) -> RawFile:
     return RawFile(path, truth)
 
 
-def store_bytes(path: Path) -> dict[str, bytes]:
-    """Every chunk and shard of a store by name; not its metadata, which holds a fresh uuid."""
+def store_bytes(path: Path) -> dict[str, str]:
+    """Digest of every chunk and shard of a store; not of its metadata, which holds a fresh uuid.
+
+    Not the bytes themselves: under CI pytest would write out how megabytes differ, for minutes.
+    """
     return {
-        str(file.relative_to(path)): file.read_bytes()
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name != "zarr.json"
     }

@@ -26,10 +26,10 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def scan(raw_file, tmp_path_factory) -> Path:
+def scan(raw_file, one_worker, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("coupled") / "scan.zarr"
     ingest = {"pixel_size_um": 20.0, "angles": "0:360:60"}  # FDK wants a full turn
-    return steps.ingest(raw_file.path, path, ingest=ingest, cluster={"workers": 1})
+    return steps.ingest(raw_file.path, path, ingest=ingest, client=one_worker)
 
 
 def all_at_once(path: Path, **settings) -> np.ndarray:
@@ -61,9 +61,9 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     ],
     ids=["cone", "laminography", "FDK", "gradients in space"],
 )
-def test_a_coupled_run_is_the_same_as_all_at_once(scan, tmp_path, settings):
+def test_a_coupled_run_is_the_same_as_all_at_once(scan, one_worker, tmp_path, settings):
     output = tmp_path / "volume.zarr"
-    result = steps.reconstruct(scan, output, **{**SETTINGS, **settings})
+    result = steps.reconstruct(scan, output, client=one_worker, **{**SETTINGS, **settings})
     assert {"iterate", "write"} <= set(result.progress)
     expected = all_at_once(scan, **settings)
     assert relative(Volume.open(output).read_level(0), expected) < 1e-4
@@ -71,9 +71,9 @@ def test_a_coupled_run_is_the_same_as_all_at_once(scan, tmp_path, settings):
     assert not list(tmp_path.glob(f"*{coupled.WORK_SUFFIX}*")), "scratch arrays are left"
 
 
-def test_a_run_that_failed_goes_on_where_it_stopped(scan, tmp_path, monkeypatch):
+def test_a_run_that_failed_goes_on_where_it_stopped(scan, one_worker, tmp_path, monkeypatch):
     output = tmp_path / "volume.zarr"
-    whole = steps.reconstruct(scan, tmp_path / "other.zarr", **SETTINGS)
+    whole = steps.reconstruct(scan, tmp_path / "other.zarr", client=one_worker, **SETTINGS)
     runs = []
 
     def refused(client, function, tasks, **options):
@@ -82,12 +82,12 @@ def test_a_run_that_failed_goes_on_where_it_stopped(scan, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(coupled, "run_blocks", refused)
         with pytest.raises(BlocksFailedError, match="away"):
-            steps.reconstruct(scan, output, **SETTINGS)
-    result = steps.reconstruct(scan, output, listener=runs.append, **SETTINGS)
+            steps.reconstruct(scan, output, client=one_worker, **SETTINGS)
+    result = steps.reconstruct(scan, output, client=one_worker, listener=runs.append, **SETTINGS)
     assert result.progress["iterate"].blocks_done == 0, "what was iterated was done again"
     volumes = [Volume.open(path).read_level(0) for path in (output, whole.volume)]
     assert np.array_equal(*volumes)
-    again = steps.reconstruct(scan, output, **SETTINGS)
+    again = steps.reconstruct(scan, output, client=one_worker, **SETTINGS)
     assert again.progress == {}
 
 
@@ -109,9 +109,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(scan, tmp_path, se
     assert not (tmp_path / "volume.zarr").exists()
 
 
-def test_slices_are_made_one_by_one_where_they_can_be(scan, tmp_path):
+def test_slices_are_made_one_by_one_where_they_can_be(scan, one_worker, tmp_path):
     settings = {**SETTINGS, "geometry": {}}
-    result = steps.reconstruct(scan, tmp_path / "volume.zarr", **settings)
+    result = steps.reconstruct(scan, tmp_path / "volume.zarr", client=one_worker, **settings)
     assert set(result.progress) == {"reconstruct"}
     beam: ParallelBeam = Scan.open(scan).geometry
     assert Volume.open(result.volume).spec.shape == (beam.det_rows, 48, 48)

@@ -11,9 +11,9 @@ from tomodask.spread import read_rows
 
 
 @pytest.fixture(scope="module")
-def stored(raw_file, tmp_path_factory) -> Scan:
+def stored(raw_file, one_worker, tmp_path_factory) -> Scan:
     path = tmp_path_factory.mktemp("spread") / "scan.zarr"
-    return Scan.open(steps.ingest(raw_file.path, path, cluster={"workers": 1}))
+    return Scan.open(steps.ingest(raw_file.path, path, client=one_worker))
 
 
 @pytest.mark.parametrize("columns", [None, (3, 40)])
@@ -32,9 +32,9 @@ def test_rows_are_those_of_the_file(raw_file, stored, columns, views):
 
 
 @pytest.mark.parametrize(("rotate", "flip"), [(0, True), (90, False), (180, True), (270, True)])
-def test_a_raw_file_reads_as_its_scan_store_would(raw_file, tmp_path, rotate, flip):
+def test_a_raw_file_reads_as_its_scan_store_would(raw_file, one_worker, tmp_path, rotate, flip):
     options = {"rotate_detector": rotate, "flip": flip}
-    path = steps.ingest(raw_file.path, tmp_path / "s.zarr", cluster={"workers": 1}, ingest=options)
+    path = steps.ingest(raw_file.path, tmp_path / "s.zarr", client=one_worker, ingest=options)
     scan = Scan.open(path)
     raw = RawScan(open_source(raw_file.path, SourceOptions(**options)), rotate, flip)
     expected, found = scan.read((4, 11), (2, 30)), raw.read((4, 11), (2, 30))

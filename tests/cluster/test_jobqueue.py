@@ -14,9 +14,10 @@ import pytest
 from distributed import Security
 
 from tomodask.cluster import jobqueue
-from tomodask.cluster.jobqueue import BatchCluster, JobOptions, batch_cluster, job_name
+from tomodask.cluster.joboptions import JobOptions, job_name
+from tomodask.cluster.jobqueue import BatchCluster, batch_cluster
 from tomodask.cluster.local import Workers
-from tomodask.cluster.systems import SYSTEMS
+from tomodask.cluster.systems import SYSTEMS, BatchSystem
 from tomodask.errors import InputError, MissingPackageError
 from tomodask.runfolder import RunFolder
 
@@ -76,7 +77,9 @@ def test_the_users_own_file_is_heeded_and_the_run_goes_over_it():
         assert plain.workers == Workers(2, 4, 8 * 10**9)
         assert plain.walltime_s == 86400
         assert plain.keywords()["worker_extra_args"][0] == "--x"
-        assert "job_extra_directives" not in plain.keywords()  # the site's own asks for the GPUs
+        # the site's own asks for the GPUs
+        asked = plain.keywords()["job_extra_directives"]
+        assert asked == ["--gres=gpu:a100:2", "--open-mode=append"]
         over = JobOptions("slurm", 1, FOLDER, settings={"cores": 4, "walltime": "90"})
         assert over.workers == Workers(1, 4, 16 * 10**9)
         assert over.walltime_s == 90 * 60
@@ -86,6 +89,18 @@ def test_the_users_own_file_is_heeded_and_the_run_goes_over_it():
 def test_an_unknown_setting_is_refused_with_the_nearest_one(key, hint):
     with pytest.raises(InputError, match=rf"slurm has no setting '{key}': did you mean '{hint}'"):
         options(**{key: 1}).keywords()
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_a_misspelt_setting_in_the_users_file_is_told(kind, caplog):
+    options(kind).keywords()
+    assert caplog.records == []  # nothing of dask-jobqueue's own file
+    with dask.config.set({f"jobqueue.{kind}.death-timeouts": 5}):
+        options(kind).keywords()
+    (told,) = caplog.records
+    words = f"jobqueue.{kind}.death_timeouts of your jobqueue.yaml"
+    assert words in told.getMessage()
+    assert "did you mean 'death_timeout'" in told.getMessage()
 
 
 def test_what_is_ours_to_set_is_no_setting():
@@ -121,7 +136,7 @@ def test_without_the_command_that_submits_it_is_said_where_to_go(monkeypatch):
 
 
 def test_a_path_that_job_scripts_can_not_hold_is_refused(monkeypatch):
-    monkeypatch.setattr(jobqueue.BatchSystem, "require", lambda self: None)
+    monkeypatch.setattr(BatchSystem, "require", lambda self: None)
     with pytest.raises(InputError, match=r"sample 7.*without spaces"), batch_cluster(options()):
         pass
 
@@ -162,7 +177,7 @@ class Queue:
 @pytest.fixture
 def queue(monkeypatch):
     queue = Queue(["11", "12"])
-    monkeypatch.setattr(jobqueue.BatchSystem, "states", lambda self, ids: queue.states)
+    monkeypatch.setattr(BatchSystem, "states", lambda self, ids: queue.states)
     return queue
 
 

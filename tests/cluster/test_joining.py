@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from tests.cluster.listening import listeners
+from tests.cluster.sockets import listening, stranger_is_refused
 from tests.slurm.runs import wait_until
 from tomodask.cluster.joining import JoinOptions, join
 from tomodask.cluster.local import available_cores, workers_of
@@ -124,17 +124,14 @@ def test_workers_leave_before_their_job_ends_and_do_not_come_back(party, client)
     assert party.scheduler.poll() is None
 
 
-def test_nobody_listens_but_with_tls_on_the_address_towards_the_scheduler(
-    party, client, key_of_another
-):
+def test_nobody_listens_but_with_tls_on_the_address_towards_the_scheduler(party, client):
     joined = party.join("--workers=2")
     client.wait_for_workers(2, timeout=60)
-    found = listeners([psutil.Process(party.scheduler.pid), *family(joined)])
-    assert len(found) == 5
-    assert {listener.ip for listener in found} == {"127.0.0.1"}
-    for listener in found:
-        listener.refuses_strangers(key_of_another)
-    assert len(client.nthreads()) == 2
+    places = listening(psutil.Process(party.scheduler.pid), psutil.Process(joined.pid))
+    assert len(places) == 5
+    assert {address for address, _ in places} == {"127.0.0.1"}
+    assert all(stranger_is_refused(*place) for place in places)
+    assert len(client.nthreads()) == 2, "knocking has harmed nobody"
 
 
 def test_without_a_scheduler_the_wait_ends_and_says_for_what(tmp_path):

@@ -1,6 +1,5 @@
 """The embedded cluster: loopback, TLS, sized on purpose."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from tests.cluster.listening import listeners
-from tests.slurm.runs import Run
+from tests.cluster.sockets import listening, stranger_is_refused
+from tomodask import steps
 from tomodask.cluster.local import (
     WORKER_BASE_BYTES,
     Workers,
@@ -25,35 +24,28 @@ from tomodask.cluster.local import (
 from tomodask.errors import InputError, MemoryBudgetError
 
 
-def test_everything_listens_on_loopback_alone_and_speaks_tls(key_of_another):
-    with local_cluster(Workers(2, 1, 2**30)) as client:
+def test_everything_listens_on_loopback_alone_and_refuses_who_has_no_certificate(
+    raw_file, tmp_path
+):
+    """While a whole run goes on: scheduler and nannies in this process, workers below it."""
+    me, places = psutil.Process(), set()
+    before = listening(me)
+
+    def look(progress):
+        if progress.workers == 2 and len(found := listening(me) - before) > len(places):
+            assert all(stranger_is_refused(*place) for place in found)
+            places.update(found)
+
+    steps.reconstruct(
+        raw_file.path, tmp_path / "volume.zarr", listener=look, cluster={"workers": 2}
+    )
+    assert len(places) >= 5  # a scheduler, two nannies, two workers
+    assert {address for address, _ in places} == {"127.0.0.1"}
+
+
+def test_the_scheduler_speaks_tls():
+    with local_cluster(Workers(1, 1, 2**30)) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
-        me = psutil.Process()
-        found = listeners([me, *me.children(recursive=True)])
-        assert {listener.ip for listener in found} == {"127.0.0.1"}
-        assert len(found) == 5, "a scheduler, and two workers with their nannies"
-        for listener in found:
-            listener.refuses_strangers(key_of_another)
-        assert len(client.nthreads()) == 2, "knocking has harmed nobody"
-
-
-def test_a_whole_run_listens_on_loopback_alone_with_tls(tmp_path, raw_file, key_of_another):
-    """All its processes, from the first to the last moment, seen from outside."""
-    run = Run(tmp_path, raw_file.path, tmp_path / "scan.zarr")
-    driver = run.tomodask("run", run.recipe, "center=23.5", "--workers", 2)
-    process, addresses, knocked = psutil.Process(driver.pid), set(), 0
-    while driver.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found = listeners([process, *process.children(recursive=True)])
-            addresses |= {listener.ip for listener in found}
-        if not knocked and run.blocks_done():
-            for listener in found:
-                listener.refuses_strangers(key_of_another)
-            knocked = len(found)
-        time.sleep(0.01)
-    assert driver.returncode == 0, run.told(driver)
-    assert addresses == {"127.0.0.1"}
-    assert knocked >= 5
 
 
 def test_workers_get_the_threads_they_were_given():
@@ -84,7 +76,8 @@ def test_too_little_memory_is_refused_with_both_numbers():
         size_workers(0)
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("tomodask.cluster.local.CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:9"), connect("tcp://127.0.0.1:9"):
         pass
 

@@ -46,6 +46,7 @@ def test_workers_leave_before_the_job_is_killed():
 
 def test_a_worker_leaves_by_the_earlier_of_what_the_script_and_the_queue_say(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert job_end() is None
     now = time.time()
     assert job_end(1000) == pytest.approx(now + 900, abs=5)
@@ -70,3 +71,16 @@ def test_the_next_block_may_take_as_long_as_the_slowest_of_late():
     for _ in range(100):
         pace.learn(1.0)
     assert 1 < pace.expected < 1.5
+
+
+@pytest.mark.parametrize(("answer", "seconds"), [("1-00:00:00", 86400), ("9:30", 570)])
+def test_an_older_slurm_is_asked_what_is_left(monkeypatch, tmp_path, answer, seconds):
+    command = tmp_path / "squeue"
+    command.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 7 -o %L" ] && echo {answer}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    assert job_end() == pytest.approx(time.time() + lifetime(seconds), abs=5)
+    command.write_text("#!/bin/sh\necho UNLIMITED\n")
+    assert job_end() is None

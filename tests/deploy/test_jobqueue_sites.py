@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tomodask.cluster.certificates import make_certificates
-from tomodask.cluster.jobqueue import JobOptions
+from tomodask.cluster.joboptions import JobOptions
 from tomodask.runfolder import RunFolder
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

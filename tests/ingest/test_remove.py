@@ -18,14 +18,14 @@ def other_file(tmp_path_factory):
     return path
 
 
-def test_a_store_and_its_ledger_go_away_whole(raw_file, tmp_path):
-    path = steps.ingest(raw_file.path, tmp_path / "s.zarr", cluster={"workers": 1})
+def test_a_store_and_its_ledger_go_away_whole(raw_file, one_worker, tmp_path):
+    path = steps.ingest(raw_file.path, tmp_path / "s.zarr", client=one_worker)
     assert remove_scan(path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["s.zarr.run"]  # what was told of the copy
 
 
-def test_files_of_others_stay_and_are_named(raw_file, tmp_path):
-    path = steps.ingest(raw_file.path, tmp_path / "s.zarr", cluster={"workers": 1})
+def test_files_of_others_stay_and_are_named(raw_file, one_worker, tmp_path):
+    path = steps.ingest(raw_file.path, tmp_path / "s.zarr", client=one_worker)
     mine = [path / "notes.txt", path / "projections" / "c" / "0" / "mine.txt", path / "x" / "y"]
     for file in mine:
         file.parent.mkdir(exist_ok=True)
@@ -41,11 +41,11 @@ def test_what_is_no_scan_store_is_refused(tmp_path):
         remove_scan(tmp_path / "photos")
 
 
-def test_overwrite_replaces_the_scan_of_another_source(raw_file, other_file, tmp_path):
-    path, cluster = tmp_path / "s.zarr", {"workers": 1}
-    steps.ingest(raw_file.path, path, cluster=cluster)
+def test_overwrite_replaces_the_scan_of_another_source(raw_file, other_file, one_worker, tmp_path):
+    path = tmp_path / "s.zarr"
+    steps.ingest(raw_file.path, path, client=one_worker)
     with pytest.raises(OutputExistsError, match="another scan"):
-        steps.ingest(other_file, path, cluster=cluster)
+        steps.ingest(other_file, path, client=one_worker)
     np.testing.assert_array_equal(Scan.open(path).stored_shape, (60, 40, 48))
-    steps.ingest(other_file, path, cluster=cluster, overwrite=True)
+    steps.ingest(other_file, path, client=one_worker, overwrite=True)
     assert Scan.open(path).stored_shape == (20, 8, 48)

@@ -17,7 +17,7 @@ from tomodask.runfolder import RunFolder
 from tomodask.volumestore import volume_metadata
 
 BLOCKS = 24
-PATIENCE = 900  # seconds for what should take a few
+PATIENCE = 300  # seconds for what should take a few
 
 # Read by every Python below this folder's PYTHONPATH, on the nodes too. No setting makes blocks as
 # small as here, as none should: a block of two rows is not worth a task.
@@ -143,10 +143,6 @@ class Run:
 
         wait_until(far_enough)
         assert self.blocks_done() < BLOCKS, "too late to hit it in the middle"
-
-    def log(self, job: str) -> str:
-        """What a job of the driver printed."""
-        return "".join(path.read_text() for path in self.run_folder.logs.glob(f"*-{job}.*"))
 
     def told(self, driver: subprocess.Popen) -> str:
         """Of a driver that should have gone well: its words, and those of its jobs."""

@@ -39,6 +39,7 @@ SETTINGS = {
 }
 WORKER_BASE_BYTES = 400 * 2**20  # interpreter, imports and FFT plans, before any block
 CORES_A_WORKER = 4
+CONNECT_SECONDS = 20.0  # for a scheduler to answer
 LOOK_SECONDS = 2.0  # between two looks at the workers' health
 THREADS = "TOMODASK_THREADS"  # of a block, told to each worker by its environment
 SHARE_OF_MEMORY = 0.75  # of what is free, for all workers together: the page cache needs some too
@@ -213,7 +214,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def connect(address: str, security: Security | None = None) -> Iterator[Client]:
     """Workers of a scheduler that runs already; None: TLS as Dask's own configuration says."""
     try:
-        client = Client(address, security=security, timeout="20s", set_as_default=False)
+        client = Client(address, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"no scheduler answers at {address} ({error}): start one with `dask scheduler`, or "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from collections import deque
 
@@ -57,10 +58,25 @@ def job_end(walltime_s: float | None = None) -> float | None:
     A job that was begun again after its time was cut short ends earlier than its script says.
     """
     ends = [] if walltime_s is None else [time.time() + lifetime(walltime_s)]
-    told = os.environ.get("SLURM_JOB_END_TIME", "")
-    if told.isdigit():
-        ends.append(time.time() + lifetime(max(0.0, int(told) - time.time())))
+    left = _slurm_seconds_left()
+    if left is not None:
+        ends.append(time.time() + lifetime(left))
     return min(ends, default=None)
+
+
+def _slurm_seconds_left() -> float | None:
+    """Of the Slurm job that this is in: later versions tell each job, all tell who asks."""
+    told, job = os.environ.get("SLURM_JOB_END_TIME", ""), os.environ.get("SLURM_JOB_ID")
+    if told.isdigit():
+        return max(0.0, int(told) - time.time())
+    if not job:
+        return None
+    question = ["squeue", "-h", "-j", job, "-o", "%L"]
+    try:
+        answer = subprocess.run(question, capture_output=True, text=True, timeout=10, check=True)
+        return parse_walltime(answer.stdout)
+    except (OSError, subprocess.SubprocessError, InputError):  # or UNLIMITED
+        return None
 
 
 def seconds_left() -> float | None:

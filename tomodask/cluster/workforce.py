@@ -11,7 +11,8 @@ from typing import Any
 
 from distributed import Client
 
-from tomodask.cluster.jobqueue import BatchCluster, JobOptions, batch_cluster, unheard
+from tomodask.cluster.joboptions import JobOptions, unheard
+from tomodask.cluster.jobqueue import BatchCluster, batch_cluster
 from tomodask.cluster.local import Workers, connect, local_cluster, size_workers, workers_of
 from tomodask.cluster.standing import connect_file
 from tomodask.errors import InputError
