@@ -100,7 +100,6 @@ def prepare(recipe: Recipe, *, listener: Listener = silent) -> Prepared:
         followed(recipe, None, folder, told) as force,
     ):
         folder.clear_cancel()  # what was asked of an earlier attempt
-        folder.clear_cancel()  # what was asked of an earlier attempt
         listener = lease.watched(with_jobs(told, force))
         scan, _ = scan_of(recipe, force, listener)
         # how many blocks there will be, and whether one fits, is for each element to see
