@@ -22,7 +22,7 @@ demo: $(VENV)/.core
 	$(BIN)/tomodask demo --output demo
 
 test: $(VENV)/.installed
-	$(PYTEST)
+	$(PYTEST) -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow

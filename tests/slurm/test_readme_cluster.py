@@ -14,6 +14,17 @@ SECTION = README.read_text().partition("## On a cluster\n")[2].partition("\n## "
 INSTALL, FIRST_RUN, MEANWHILE, LATER = re.findall(r"```\n(.*?)```", SECTION, re.DOTALL)
 RUN = "tomodask run recipe.yaml --cluster slurm --jobs 2"
 
+# Read by the driver that is to be stopped: it submits slowly, so that nobody has to hurry.
+SLOWLY = """
+import time
+import tomodask.cluster.run as run
+submit = run._Window._submit
+def slowly(*arguments):
+    time.sleep(4)
+    submit(*arguments)
+run._Window._submit = slowly
+"""
+
 pytestmark = pytest.mark.batch
 
 
@@ -69,9 +80,13 @@ def test_a_run_is_asked_stopped_and_goes_on_meanwhile(newcomer, slurm, bytes_of)
     whole = bytes_of(newcomer / "foam.zarr")
     followed("rm -r foam.*", newcomer)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run = subprocess.Popen(
-        RUN.split(), cwd=newcomer, env=os.environ | {"PATH": path}, stderr=subprocess.DEVNULL
+    (newcomer / "slow").mkdir()
+    (newcomer / "slow" / "sitecustomize.py").write_text(SLOWLY)
+    python_path = os.pathsep.join(
+        filter(None, [str(newcomer / "slow"), os.environ.get("PYTHONPATH", "")])
     )
+    environment = os.environ | {"PATH": path, "PYTHONPATH": python_path}
+    run = subprocess.Popen(RUN.split(), cwd=newcomer, env=environment, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: [job.state for job in slurm.jobs()] == ["RUNNING"] * 2)
         assert {job.node for job in slurm.jobs()} == {"n1", "n2"}
