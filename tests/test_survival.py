@@ -146,9 +146,13 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def large_file(tmp_path_factory) -> Path:
-    """160 views of 48 x 128 pixels: 12 chunk rows of 4, each a good part of a second's work."""
+    """320 views of 48 x 120 pixels: 12 chunk rows of 4, each a good part of a second's work.
+
+    A slice of float64 is less than `arrays.LARGE_BYTES`: above that, a worker gives it back to the
+    kernel each time, and a kernel that clears pages slowly takes as long again, or twice.
+    """
     path = tmp_path_factory.mktemp("large") / "scan.h5"
-    write_dxchange(path, simulate_scan(48, 128, 160, seed=4, num_spheres=50))
+    write_dxchange(path, simulate_scan(48, 120, 320, seed=4, num_spheres=50))
     return path
 
 
