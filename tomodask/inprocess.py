@@ -13,7 +13,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tomodask.cluster.reports import Report
-from tomodask.cluster.run import CONVINCED, RETRIES, Listener, Progress, failure, silent
+from tomodask.cluster.run import (
+    CONVINCED,
+    RETRIES,
+    Listener,
+    Progress,
+    failure,
+    failure_text,
+    silent,
+)
 from tomodask.cluster.walltime import Pace, job_end, seconds_left
 from tomodask.errors import (
     BlocksFailedError,
@@ -53,7 +61,6 @@ def work_through(
     """
     pace, ends = Pace(), _end_of_job()
     waiting = deque((task, 0) for task in tasks)
-    failed: list[str] = []  # no errors: their tracebacks would keep the blocks' arrays
     while waiting:
         _refuse_if_late(ends, pace, waiting[0][0], len(waiting))
         task, attempt = waiting.popleft()
@@ -72,9 +79,9 @@ def work_through(
                 waiting.append((task, attempt + 1))
                 continue
             log.error("%s %s failed: %r", progress.stage, task.id, error)
+            # in words: an error's own traceback would keep the block's arrays
             progress.failed.append(failure(task.id, progress.stage, error, attempt + 1))
-            failed.append(f"{task.id}: {type(error).__name__}: {error}")
-            if _ends_all(error, len(failed) == len(tasks), progress):
+            if _ends_all(error, len(progress.failed) == len(tasks), progress):
                 raise
         else:
             pace.learn((time.monotonic() - began) / task.block.write.shape[0])
@@ -83,8 +90,8 @@ def work_through(
             progress.running = {}
     progress.ended = time.monotonic()
     listener(progress)
-    if failed:
-        raise BlocksFailedError(_failure_text(failed, len(tasks)))
+    if progress.failed:
+        raise BlocksFailedError(failure_text(progress.failed, f"{len(tasks)} blocks", "element"))
 
 
 def _refuse_if_late(ends: float | None, pace: Pace, task: BlockTask, left: int) -> None:
@@ -124,12 +131,3 @@ def _ends_all(error: BaseException, is_last: bool, progress: Progress) -> bool:
     if not isinstance(error, InputError):
         return _is_final(error)
     return not progress.blocks_done and (is_last or len(progress.failed) >= CONVINCED)
-
-
-def _failure_text(failed: Sequence[str], total: int) -> str:
-    shown = "; ".join(failed[:5])
-    more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    return (
-        f"{len(failed)} of {total} blocks failed, the others are written: {shown}{more}. The same "
-        "element tries just these again."
-    )

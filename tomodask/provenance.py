@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from tomodask.cluster.membership import installed
 from tomodask.geometry import ParallelBeam
 from tomodask.recipe import Recipe
 
@@ -28,13 +28,7 @@ NOT_NUMERIC = ("source", "output", "scan", "cluster", "overwrite")
 
 def versions() -> dict[str, str]:
     """Python and the packages that a result's numbers come from; those not installed are absent."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **installed(PACKAGES)}
 
 
 def describe_geometry(geometry: ParallelBeam, recipe: Recipe, center: float) -> dict[str, Any]:

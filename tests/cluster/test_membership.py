@@ -1,12 +1,20 @@
 """Workers that join are asked once: other versions are refused, bad places are warned of."""
 
+import gc
 import logging
+import weakref
 
 import pytest
 
 from tomodask.cluster import membership
 from tomodask.cluster.local import Workers, local_cluster
-from tomodask.cluster.membership import Members, about_worker, file_system_of, versions_here
+from tomodask.cluster.membership import (
+    Members,
+    about_worker,
+    file_system_of,
+    members_of,
+    versions_here,
+)
 from tomodask.errors import VersionMismatchError
 
 HERE = versions_here()
@@ -50,6 +58,17 @@ def test_each_is_asked_once_and_again_where_it_came_back():
     members.admit(["b"])
     members.admit(["a", "b"])
     assert client.calls == [["a"], ["b"], ["a"]]
+
+
+def test_the_stages_of_a_run_share_what_is_known_and_nothing_outlives_the_client():
+    client = Asked(a=answer())
+    for _ in range(3):
+        members_of(client).admit(["a"])
+    assert client.calls == [["a"]]
+    gone = weakref.ref(client)
+    del client
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("name", ["tomodask", "python", "numpy"])

@@ -10,7 +10,10 @@ import importlib.metadata
 import logging
 import platform
 import socket
-from collections.abc import Collection, Mapping
+import weakref
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import psutil
@@ -26,15 +29,20 @@ LEAST_FREE_BYTES = 2**30  # for what Dask and numba keep in a worker's local dir
 NETWORK = ("nfs", "lustre", "gpfs", "cifs", "smb", "beegfs", "ceph", "fuse.sshfs", "9p", "afs")
 
 
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of packages; those not installed are absent."""
+    found = {}
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@cache
 def versions_here() -> dict[str, str]:
     """Python and the packages that must be the same on both sides."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    python = {"python": ".".join(platform.python_version_tuple()[:2])}
+    return python | dict.fromkeys(PACKAGES, "none") | installed(PACKAGES)
 
 
 def about_worker(dask_worker: Any = None) -> dict[str, Any]:
@@ -67,11 +75,18 @@ def file_system_of(path: str) -> str:
     return kind
 
 
+def members_of(client: Client) -> Members:
+    """The workers of a client's cluster: a run of many stages asks each of them once."""
+    if client not in _MEMBERS:
+        _MEMBERS[client] = Members(client)
+    return _MEMBERS[client]
+
+
 class Members:
     """The workers that have been asked; each host is warned of once."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self._client = weakref.proxy(client)  # it is the key of what is known of its workers
         self._known: set[str] = set()
         self._warned: set[tuple[str, str]] = set()
 
@@ -131,3 +146,6 @@ class Members:
                 "the node is faster (cluster.jobqueue.local_directory=/tmp)",
                 answer["host"], place, answer["file_system"],
             )  # fmt: skip
+
+
+_MEMBERS: weakref.WeakKeyDictionary[Client, Members] = weakref.WeakKeyDictionary()

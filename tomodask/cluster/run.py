@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from distributed import Client, Future, KilledWorker, get_worker
 
 from tomodask.cluster.connection import require_scheduler, scheduler_needed
-from tomodask.cluster.membership import Members
+from tomodask.cluster.membership import members_of
 from tomodask.cluster.reports import Report, Reports
 from tomodask.cluster.walltime import Pace, seconds_left
 from tomodask.errors import (
@@ -196,12 +196,12 @@ class _Window:
         self.waiting: Iterator[Task] = iter(tasks)
         self.again: deque[tuple[Task, int]] = deque()  # failed, or given back: with its attempt
         self.live: dict[Future[Any], tuple[Task, int]] = {}
-        self.failed: list[tuple[Task, BaseException]] = []
+        self.first_error: BaseException | None = None  # of a block that was given up
         self.progress = Progress(stage, len(tasks))
         self.pace = Pace()
         self._beginnings: Counter[str] = Counter()
         self._ended: queue.SimpleQueue[Future[Any] | Mapping[str, Any]] = queue.SimpleQueue()
-        self._members = Members(client)
+        self._members = members_of(client)
         self._looked = 0.0
         self._run = uuid.uuid4().hex[:8]
 
@@ -294,7 +294,6 @@ class _Window:
             self.client.cancel([future], force=True)
             text = f"begun {MOST_BEGINNINGS} times and never ended: its workers ended before it"
             self._give_up(task, attempt, TimeoutError(text))
-            self.fill()
 
     def _end(self, futures: Sequence[Future[Any]]) -> None:
         """Fetch what tasks reported, all at once: each fetch goes to the worker and back."""
@@ -303,14 +302,15 @@ class _Window:
             answers = self.client.gather(good, errors="skip") if good else {}
         for future in good.values():
             if answers[future.key] is not None:  # else its worker died before it was asked
-                self._take(*self.live.pop(future), *answers[future.key])
+                task, _ = self.live.pop(future)
+                self._take(task, *answers[future.key])
         for future in futures:
             if future in self.live:
                 with scheduler_needed(self.client):
                     error = _exception_of(future)
                 self._retry(*self.live.pop(future), error)
 
-    def _take(self, task: Task, attempt: int, report: Report, seconds: float) -> None:
+    def _take(self, task: Task, report: Report, seconds: float) -> None:
         self.pace.learn(seconds)
         self._beginnings.pop(task.id, None)
         self.progress.running.pop(task.id, None)
@@ -332,7 +332,7 @@ class _Window:
             raise error
         elif isinstance(error, InputError):  # does not get better by repeating
             self._give_up(task, attempt, error)
-            if not self.progress.blocks_done and len(self.failed) >= CONVINCED:
+            if not self.progress.blocks_done and len(self.progress.failed) >= CONVINCED:
                 raise error
         elif attempt < self.retries:
             log.warning("%s %s: %r, tried again", self.progress.stage, task.id, error)
@@ -342,21 +342,19 @@ class _Window:
 
     def _give_up(self, task: Task, attempt: int, error: BaseException) -> None:
         log.error("%s %s failed: %r", self.progress.stage, task.id, error)
-        self.failed.append((task, error))
+        self.first_error = self.first_error or error
         self.progress.running.pop(task.id, None)
         told = failure(task.id, self.progress.stage, error, attempt + 1)
         self.progress.failed.append(told)
 
     def raise_failures(self) -> None:
         """One error for all that was given up: the first itself where nothing went well."""
-        if not self.failed:
+        if self.first_error is None:
             return
-        first = self.failed[0][1]
-        if isinstance(first, InputError) and not self.progress.blocks_done:
-            raise first
-        raise BlocksFailedError(
-            _failure_text(self.progress.stage, self.failed, self.progress.blocks)
-        )
+        if isinstance(self.first_error, InputError) and not self.progress.blocks_done:
+            raise self.first_error
+        of = f"{self.progress.blocks} blocks of {self.progress.stage}"
+        raise BlocksFailedError(failure_text(self.progress.failed, of, "command"))
 
 
 def failure(block: str, stage: str, error: BaseException, attempts: int) -> dict[str, Any]:
@@ -384,10 +382,11 @@ def _exception_of(future: Future[Any]) -> BaseException:
     return RuntimeError(f"the scheduler gave the task up ({future.status})")
 
 
-def _failure_text(stage: str, failed: Sequence[tuple[Task, BaseException]], total: int) -> str:
-    shown = "; ".join(f"{task.id}: {type(error).__name__}: {error}" for task, error in failed[:5])
+def failure_text(failed: Sequence[Mapping[str, Any]], of: str, again: str) -> str:
+    """One message for the blocks that were given up: `of` all of which, and who tries `again`."""
+    shown = "; ".join(f"{each['block']}: {each['error']}" for each in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
     return (
-        f"{len(failed)} of {total} blocks of {stage} failed, the others are written: {shown}{more}."
-        " The same command tries just these again."
+        f"{len(failed)} of {of} failed, the others are written: {shown}{more}. The same {again} "
+        "tries just these again."
     )
