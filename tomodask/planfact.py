@@ -46,7 +46,7 @@ class PlanAndFact:
     ) -> None:
         self.folder, self.recipe, self.force, self.is_ours = folder, recipe, force, is_ours
         self._digest = run_hash(recipe, source=recipe.source, rows=recipe.rows)
-        self._began = self._last = time.monotonic()
+        self._began = time.monotonic()
         self._started = time.time()
         self._stages: dict[str, Progress] = {}
         self._center: float | None = None

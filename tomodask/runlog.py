@@ -136,7 +136,7 @@ class RunLog:
 
     def _take(self, progress: Progress) -> None:
         self._taken = time.monotonic()
-        running = dict(getattr(progress, "running", {}))
+        running = dict(progress.running)
         failed = (self._failed + _failed_of(progress))[:MOST_FAILED]
         self.tell(
             stage=progress.stage,
@@ -242,7 +242,7 @@ def with_whole_paths(recipe: Recipe) -> Recipe:
 
 
 def _failed_of(progress: Progress | None) -> list[dict[str, Any]]:
-    return list(getattr(progress, "failed", ()))
+    return [] if progress is None else list(progress.failed)
 
 
 def _cut(block: Mapping[str, Any], with_traceback: bool) -> dict[str, Any]:

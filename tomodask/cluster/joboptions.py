@@ -173,24 +173,21 @@ class JobOptions:
         if self.kind == "htcondor":
             named = {**dict(directives), "batch_name": job_name(self.folder)}
             return {"job_extra_directives": named | ({"request_gpus": asks} if asks else {})}
+        more = []
         if self.kind == "slurm" and "open-mode" not in told:
-            # a requeued job would empty the log of its first life
-            directives = [*directives, "--open-mode=append"]
-            if not asks:
-                return {"job_extra_directives": directives}
-        if not asks:
-            return {}
-        if self.kind == "pbs":
+            more.append("--open-mode=append")  # else a requeued job empties its first life's log
+        if asks and self.kind == "pbs":
             cores, memory = self.setting("cores"), int(parse_bytes(self.setting("memory")))
             spec = f"select=1:ncpus={cores}:ngpus={asks}:mem={memory // 2**20}MB"
             return {"resource_spec": spec}
-        if self.kind not in GPU_DIRECTIVES:
+        if asks and self.kind not in GPU_DIRECTIVES:
             raise InputError(
                 f"how a job of {self.kind} asks for GPUs differs from site to site: say it in "
                 "cluster.jobqueue.job_extra_directives"
             )
-        text = GPU_DIRECTIVES[self.kind].format(asks)
-        return {"job_extra_directives": [*directives, text]}
+        if asks:
+            more.append(GPU_DIRECTIVES[self.kind].format(asks))
+        return {"job_extra_directives": [*directives, *more]} if more else {}
 
 
 def known_settings(cluster_class: Any) -> set[str]:

@@ -25,7 +25,6 @@ from tomodask.cluster.keeper import forget, kept
 from tomodask.cluster.local import SETTINGS
 from tomodask.cluster.webserver import close_web_server
 from tomodask.errors import InputError
-from tomodask.runfolder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def batch_cluster(options: JobOptions) -> Iterator[BatchCluster]:
     keywords = options.keywords()
     with (
         dask.config.set(SETTINGS),
-        certificates(_made(options.folder).certificates.absolute()) as security,
+        certificates(options.folder.certificates.absolute()) as security,
         contextlib.ExitStack() as stack,
     ):
         refusals: list[str] = []
@@ -81,7 +80,8 @@ class BatchCluster:
         self.options, self.client = options, client
         self._cluster, self._refusals = cluster, refusals
         self.said = ""  # by the queue, while there are no workers
-        self._missing: set[str] = set()
+        self._had_ended = False  # all jobs, before a worker joined
+        self._missing: set[str] = set()  # names of jobs that the queue did not have
         self._joined: set[str] = set()  # ids of jobs whose workers were seen
         self._stillborn = 0  # jobs in a row that ended before a worker of theirs joined
         self._patient_until = 0.0
@@ -135,12 +135,12 @@ class BatchCluster:
         ids = self.jobs()
         states = self.options.system.states(ids)
         ended = bool(ids) and states == {} and not self.client.nthreads()
-        if ended and self._missing == {*ids}:  # at the look before this one, too
+        if ended and self._had_ended:  # at the look before this one, too
             raise InputError(
                 f"all {len(ids)} jobs have ended before a worker joined; what they printed is in "
                 f"{self.options.folder.logs}: {last_words(self.options.folder.logs)}"
             )
-        self._missing = {*ids} if ended else set()
+        self._had_ended = ended
 
     def _heal(self) -> None:
         """Submit anew what the queue doesn't have any more, and no worker is left of."""
@@ -185,11 +185,6 @@ def _refuse_what_needs_quotes(path: Path) -> None:
             f"{path} has characters that job scripts can't hold (they are not quoted there): give "
             "the output a path without spaces, or take `tomodask cluster script`"
         )
-
-
-def _made(folder: RunFolder) -> RunFolder:
-    folder.make()
-    return folder
 
 
 def _is_present(job: str, present: set[str]) -> bool:

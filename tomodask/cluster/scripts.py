@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+from tomodask.cluster.joboptions import job_name
 from tomodask.cluster.local import CORES_A_WORKER
 from tomodask.errors import InputError
 from tomodask.runfolder import RunFolder
@@ -262,12 +263,6 @@ def batch_script(
         "run_options": _options({"threads": request.cores}, overrides),
     }
     return _fill("array.sh", values)
-
-
-def job_name(run: RunFolder) -> str:
-    """Jobs are named after the volume that they make."""
-    stem = run.output.name.removesuffix(".zarr").removesuffix(".ome")
-    return "tomodask-" + re.sub(r"[^A-Za-z0-9_.-]", "_", stem)[:40]
 
 
 def _listening(ask: Request) -> dict[str, object]:
