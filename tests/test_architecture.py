@@ -11,6 +11,7 @@ import tomodask
 
 ROOT = Path(tomodask.__file__).parent
 PACKAGES = {
+    "learn",
     "blockwise",
     "geometry",
     "ingest",
@@ -35,8 +36,11 @@ BASE = {
     "ellipsoids",
     "quality",
 }
-METHODS = {"preprocess", "calibrate", "projectors", "reconstruct"}
+METHODS = {"preprocess", "calibrate", "projectors", "reconstruct", "learn"}
+# files of `learn` that are on other shelves than its methods
+LEARN_APART = {"model": "storage", "patches": "runtime", "training": "runtime"}
 STORAGE = {
+    "learn.model",
     "ingest",
     "scan",
     "frames",
@@ -52,7 +56,7 @@ STORAGE = {
     "inventory",
     "volumestore",
 }
-RUNTIME = {"blockwise", "cluster", "plan"}
+RUNTIME = {"blockwise", "cluster", "plan", "learn.patches", "learn.training"}
 FRONT = {
     "recipe",
     "layers",
@@ -121,19 +125,21 @@ SHELVES = {
 ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
     "astra": {"projectors/astra.py", "projectors/astra_rays.py"},
-    "torch": {"projectors/torch_gradients.py"},
+    "safetensors": {"learn/model.py"},
     "llvmlite": {
         "projectors/vectors.py",
         "projectors/joseph_window.py",
         "preprocess/kernels/vectors.py",
     },
 }
+TORCH_OUTSIDE = {"projectors/torch_gradients.py"}  # of `learn`, where it may be imported
 # Methods that build on another one.
 METHOD_IMPORTS = {
     "calibrate": {"calibrate", "projectors"},
     "reconstruct": {"reconstruct", "projectors"},
     "preprocess": {"preprocess", "projectors"},
     "projectors": {"projectors"},
+    "learn": {"learn", "projectors", "reconstruct"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
@@ -142,6 +148,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 def module_of(file: Path) -> str:
     """'scan', or the package's name for files in one."""
     relative = file.relative_to(ROOT)
+    if relative.parts[0] == "learn" and relative.stem in LEARN_APART:
+        return f"learn.{relative.stem}"
     if len(relative.parts) > 1:
         return relative.parts[0]
     return "tomodask" if relative.stem == "__init__" else relative.stem
@@ -178,12 +186,17 @@ def test_imports_point_one_way(file):
         if top == "tomodask":
             parts = name.split(".")
             target = parts[1] if len(parts) > 1 else "tomodask"
+            if target == "learn" and len(parts) > 2 and parts[2] in LEARN_APART:
+                target = f"learn.{parts[2]}"
             assert shelf_of(target) in allowed_shelves, f"{file} ({shelf}) imports {name}"
             if shelf == "methods" and target in METHOD_IMPORTS:
                 assert target in METHOD_IMPORTS[module], f"{module} imports {target}"
         elif top not in sys.stdlib_module_names and allowed_packages is not None:
             only = ONLY_IN.get(top)
             here = str(file.relative_to(ROOT))
+            if top == "torch":
+                assert here in TORCH_OUTSIDE or here.startswith("learn/"), f"{here} imports torch"
+                continue
             assert here in only if only else top in allowed_packages, f"{here} imports {top}"
 
 
