@@ -38,9 +38,12 @@ BASE = {
 }
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct", "learn"}
 # files of `learn` that are on other shelves than its methods
-LEARN_APART = {"model": "storage", "patches": "runtime", "training": "runtime"}
+LEARN_APART = {"model", "checkpoint", "trainlog", "patches", "judging", "precision", "training"}
 STORAGE = {
     "learn.model",
+    "learn.checkpoint",
+    "learn.trainlog",
+    "splitstore",
     "ingest",
     "scan",
     "frames",
@@ -56,7 +59,15 @@ STORAGE = {
     "inventory",
     "volumestore",
 }
-RUNTIME = {"blockwise", "cluster", "plan", "learn.patches", "learn.training"}
+RUNTIME = {
+    "blockwise",
+    "cluster",
+    "plan",
+    "learn.patches",
+    "learn.judging",
+    "learn.precision",
+    "learn.training",
+}
 FRONT = {
     "recipe",
     "layers",
@@ -125,7 +136,7 @@ SHELVES = {
 ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
     "astra": {"projectors/astra.py", "projectors/astra_rays.py"},
-    "safetensors": {"learn/model.py"},
+    "safetensors": {"learn/model.py", "learn/checkpoint.py"},
     "llvmlite": {
         "projectors/vectors.py",
         "projectors/joseph_window.py",

@@ -6,6 +6,7 @@ every backend keeps; `reference` is the one to read first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ import numpy as np
 from tomodask.blocks import MemoryNeed
 from tomodask.errors import GeometryError, InputError, MissingPackageError
 from tomodask.geometry import Box, ParallelBeam, VoxelViews
+from tomodask.projectors.parts import Part
 from tomodask.projectors.rowfilter import PadMode, RowFilter
 
 BACKENDS = {
@@ -102,6 +104,15 @@ class FilteringBackend(Protocol):
 
 
 @runtime_checkable
+class SplittingBackend(Protocol):
+    """A backend that filters all views once and back-projects parts of them."""
+
+    def filtered_adjoint_parts(
+        self, sinograms: np.ndarray, row_filter: RowFilter, parts: Sequence[Part]
+    ) -> np.ndarray: ...
+
+
+@runtime_checkable
 class CompiledBackend(Protocol):
     """A backend whose inner loops are compiled when they are used first on a machine."""
 
@@ -164,10 +175,40 @@ class Projector:
         checked = self._checked_sinograms(sinograms)
         if isinstance(self._backend, FilteringBackend):
             return self._in_lengths(self._backend.filtered_adjoint(checked, row_filter))
+        return self._in_lengths(self._backend.adjoint(self._filtered(checked, row_filter)))
+
+    def filtered_adjoint_parts(
+        self,
+        sinograms: np.ndarray,
+        response: np.ndarray,
+        weights: np.ndarray,
+        parts: Sequence[Part],
+        pad_mode: PadMode = "zero",
+    ) -> np.ndarray:
+        """`filtered_adjoint` of the views of each part alone, times its factor: (part, z, y, x).
+
+        The rows are filtered once for all parts. Where the factors are 1 and each view is in one
+        part, the parts add up to `filtered_adjoint`.
+        """
+        row_filter = RowFilter(response, weights, pad_mode)
+        row_filter.check(self.geometry.num_angles, self.geometry.det_count)
+        checked = self._checked_sinograms(sinograms)
+        if isinstance(self._backend, SplittingBackend):
+            parted = self._backend.filtered_adjoint_parts(checked, row_filter, parts)
+            return self._in_lengths(parted)
+        filtered = self._filtered(checked, row_filter)
+        volumes = np.empty((len(parts), *self.domain_shape), np.float32)
+        for volume, part in zip(volumes, parts, strict=True):
+            one = self.views(part.views)
+            some = np.ascontiguousarray(filtered[:, part.views])
+            np.multiply(one._backend.adjoint(some), np.float32(part.scale), out=volume)
+        return self._in_lengths(volumes)
+
+    def _filtered(self, sinograms: np.ndarray, row_filter: RowFilter) -> np.ndarray:
         filtered = np.empty(self.range_shape, np.float32)
-        for row, sinogram in enumerate(checked):
+        for row, sinogram in enumerate(sinograms):
             row_filter.apply(sinogram, out=filtered[row])
-        return self._in_lengths(self._backend.adjoint(filtered))
+        return filtered
 
     def widened(self, before: int, after: int) -> Projector:
         """The same volume on a detector with more columns at both ends."""

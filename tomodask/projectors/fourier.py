@@ -11,7 +11,7 @@ two slices as one complex image instead.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from time import perf_counter
 
@@ -24,6 +24,7 @@ from tomodask.projectors import row_centers
 from tomodask.projectors.compiling import one_process_at_a_time
 from tomodask.projectors.lane_plane import Plane, Rows, Sizes
 from tomodask.projectors.lines import is_smooth, line_length
+from tomodask.projectors.parts import Part
 from tomodask.projectors.rowfilter import RowFilter
 from tomodask.projectors.vectors import LANES
 
@@ -76,8 +77,26 @@ class FourierBackend:
         """
         return self._put_back(sinograms, row_filter)
 
-    def _put_back(self, sinograms: np.ndarray, row_filter: RowFilter | None) -> np.ndarray:
-        volume = arrays.empty((self.centers.size, *self.shape_yx))
+    def filtered_adjoint_parts(
+        self, sinograms: np.ndarray, row_filter: RowFilter, parts: Sequence[Part]
+    ) -> np.ndarray:
+        """The same with the sum over the views of each part alone, (part, z, y, x).
+
+        The lines are filled and filtered once for all parts.
+        """
+        volumes = arrays.empty((len(parts), self.centers.size, *self.shape_yx))
+        self._put_back(sinograms, row_filter, parts, volumes)
+        return volumes
+
+    def _put_back(
+        self,
+        sinograms: np.ndarray,
+        row_filter: RowFilter | None,
+        parts: Sequence[Part] = (),
+        volumes: np.ndarray | None = None,
+    ) -> np.ndarray:
+        if volumes is None:
+            volumes = arrays.empty((1, self.centers.size, *self.shape_yx))
         self.stage_seconds = {}
         for rows, length in self._batches():
             part, centers, fused = sinograms[rows], self._lanes(rows), row_filter
@@ -89,8 +108,9 @@ class FourierBackend:
                 centers, fused = centers + before, None
             with self._plane(length).workspace(self.threads, self.stage_seconds) as work:
                 work.rows_to_lines(Rows.of(part), centers, self.shifts, fused)
-                work.put_lines_back(volume[rows])
-        return volume
+                for number, volume in enumerate(volumes):
+                    work.put_lines_back(volume[rows], parts[number] if parts else None)
+        return np.asarray(volumes[0])
 
     def _batches(self) -> Iterator[tuple[slice, int]]:
         """Runs of up to `LANES` rows whose lines are equally long."""

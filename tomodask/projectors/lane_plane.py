@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from time import perf_counter
 from typing import Any, Self
@@ -32,6 +32,7 @@ from tomodask.projectors.lane_image import (
 from tomodask.projectors.lane_real import real_twiddles
 from tomodask.projectors.lane_rows import lines_to_rows, row_work, rows_to_lines
 from tomodask.projectors.lines import fast_length
+from tomodask.projectors.parts import Part
 from tomodask.projectors.rowfilter import RowFilter, edge_fade
 from tomodask.projectors.vectors import SAMPLE, aligned_empty
 from tomodask.threads import share
@@ -98,7 +99,7 @@ class Plane:
 
     def __init__(self, angles: np.ndarray, shape_yx: tuple[int, int], n: int) -> None:
         ny, nx = shape_yx
-        self.n, self.shape_yx, self.num_angles = n, shape_yx, angles.size
+        self.n, self.shape_yx, self.angles, self.num_angles = n, shape_yx, angles, angles.size
         self.ky, self.kx = grid_shape(shape_yx)
         self.plan = grid.plan_grid(angles, n, self.ky, self.kx)
         # even sizes have their middle between two pixels
@@ -116,6 +117,20 @@ class Plane:
         self.turns_n, self.turns_y = real_twiddles(n), real_twiddles(self.ky)
         self.sizes = Sizes.of(angles.size, shape_yx, n)
         self._idle: list[Workspace] = []
+        self._part_plans: dict[bytes, grid.GridPlan] = {}
+
+    def plan_of(self, views: np.ndarray) -> grid.GridPlan:
+        """Where the samples of some of the views lie; its runs name the views of all of them."""
+        key = views.tobytes()
+        if key not in self._part_plans:
+            alone = grid.plan_grid(self.angles[views], self.n, self.ky, self.kx)
+            runs = alone.runs.copy()
+            runs[:, 0] = views[runs[:, 0]]
+            whole = self.plan
+            self._part_plans[key] = replace(
+                alone, step_x=whole.step_x, step_y=whole.step_y, flips=whole.flips, runs=runs
+            )
+        return self._part_plans[key]
 
     @contextmanager
     def workspace(self, threads: int, seconds: dict[str, float]) -> Iterator[Workspace]:
@@ -178,18 +193,25 @@ class Workspace:
 
         self._share("rows", part, -(-plane.num_angles // VIEWS_AT_ONCE))
 
-    def put_lines_back(self, slices: np.ndarray) -> None:
-        """Fill slices (rows, ny, nx) with the sum of the lines."""
-        self._share("grid", self._spread_group, len(self.plane.plan.groups) - 1)
-        factors = self.plane.factors_y / 2  # half the plane was kept
+    def put_lines_back(self, slices: np.ndarray, part: Part | None = None) -> None:
+        """Fill slices (rows, ny, nx) with the sum of the lines, or of a part of them."""
+        plane = self.plane
+        plan = plane.plan if part is None else plane.plan_of(part.views)
+        scale = np.float32(1 if part is None else part.scale)
+
+        def spread(group: int, buffer: np.ndarray) -> None:
+            self._spread_group(plan, group, buffer)
+
+        self._share("grid", spread, len(plan.groups) - 1)
+        factors = plane.factors_y * (scale / 2)  # half the plane was kept
         flat = slices.reshape(-1)
 
-        def part(number: int, buffer: np.ndarray) -> None:
+        def transform(number: int, buffer: np.ndarray) -> None:
             columns_to_slices(
                 self.columns, *self._columns(number, factors, buffer), flat, len(slices)
             )
 
-        self._share("slices", part, -(-slices.shape[2] // COLUMNS_AT_ONCE))
+        self._share("slices", transform, -(-slices.shape[2] // COLUMNS_AT_ONCE))
 
     def read_lines(self, slices: np.ndarray) -> None:
         """The transpose: fill the lines from slices."""
@@ -202,9 +224,9 @@ class Workspace:
         self._share("slices", part, -(-slices.shape[2] // COLUMNS_AT_ONCE))
         self._share("grid", self._read_group, len(self.plane.plan.groups) - 1)
 
-    def _spread_group(self, group: int, buffer: np.ndarray) -> None:
+    def _spread_group(self, plan: grid.GridPlan, group: int, buffer: np.ndarray) -> None:
         """Add samples to a group's rows, strip by strip; each is transformed while in the cache."""
-        plane, plan = self.plane, self.plane.plan
+        plane = self.plane
         row = grid.row_floats(plane.kx)
         strip, rest = buffer[: grid.BUFFER_ROWS * row], buffer[grid.BUFFER_ROWS * row :]
         strip[:] = 0

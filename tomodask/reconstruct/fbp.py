@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -14,6 +15,7 @@ from tomodask.errors import GeometryError, InputError
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector, row_centers
 from tomodask.projectors.operator import Operator
+from tomodask.projectors.parts import Part
 from tomodask.projectors.rowfilter import PadMode
 from tomodask.reconstruct.angular import gap_weights, is_full_turn
 from tomodask.reconstruct.filters import check_filter, filter_response
@@ -66,18 +68,52 @@ class FBP:
         if isinstance(A, Operator):
             volume: np.ndarray = A.on_slices(self, sinograms)
             return volume
-        angles, period, radius = A.geometry.angles, np.pi, view_radius(A.geometry)
-        if is_half_acquisition(A.geometry):
-            period, radius = 2 * np.pi, far_radius(A.geometry)
-            sinograms, A = see_each_line_once(sinograms, A)
-        num_samples = padded_length(A.geometry.det_count, self.padding)
-        response = filter_response(self.filter, num_samples, self.cutoff)
-        # A.T counts a ray by its length, which the ramp, per pixel, does too
-        weights = gap_weights(angles, period) / A.geometry.pixel_length**2
-        volume = A.filtered_adjoint(sinograms, response, weights, self.pad_mode)
+        radius = self.radius(A.geometry)
+        sinograms, A, weights = self._prepared(sinograms, A)
+        volume = A.filtered_adjoint(sinograms, self._response(A), weights, self.pad_mode)
         if self.circle:
             clear_outside(volume, radius)
         return volume
+
+    def parts(
+        self, sinograms: np.ndarray, A: Projector, views: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """FBP of each part of the views, filtered once: (part, z, y, x), and the parts' shares.
+
+        views : rising indices of each part. Each view keeps the weight that it has among all of
+            them, so that the sum of the parts times their shares is FBP of all views, exactly.
+        """
+        radius = self.radius(A.geometry)
+        sinograms, A, weights = self._prepared(sinograms, A)
+        shares = np.array([weights[some].sum() for some in views]) / weights.sum()
+        parts = [Part(some, 1 / share) for some, share in zip(views, shares, strict=True)]
+        volumes = A.filtered_adjoint_parts(
+            sinograms, self._response(A), weights, parts, self.pad_mode
+        )
+        if self.circle:
+            for volume in volumes:
+                clear_outside(volume, radius)
+        return volumes, shares
+
+    def radius(self, geometry: ParallelBeam) -> np.ndarray:
+        """(det_rows,) pixels around the axis that are seen: by every view, or from one side."""
+        seen_by_all = view_radius(geometry)
+        return far_radius(geometry) if is_half_acquisition(geometry) else seen_by_all
+
+    def _prepared(
+        self, sinograms: np.ndarray, A: Projector
+    ) -> tuple[np.ndarray, Projector, np.ndarray]:
+        """Sinograms and projector in which each line counts once, and the weights of the views."""
+        angles, period = A.geometry.angles, np.pi
+        if is_half_acquisition(A.geometry):
+            period = 2 * np.pi
+            sinograms, A = see_each_line_once(sinograms, A)
+        # A.T counts a ray by its length, which the ramp, per pixel, does too
+        return sinograms, A, gap_weights(angles, period) / A.geometry.pixel_length**2
+
+    def _response(self, A: Projector) -> np.ndarray:
+        num_samples = padded_length(A.geometry.det_count, self.padding)
+        return filter_response(self.filter, num_samples, self.cutoff)
 
     def projector_columns(self, geometry: ParallelBeam) -> int:
         """Twice the detector's for a full turn, whose axis may lie near the edge."""
