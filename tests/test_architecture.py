@@ -136,7 +136,7 @@ SHELVES = {
 ONLY_IN = {
     "finufft": {"projectors/finufft.py"},
     "astra": {"projectors/astra.py", "projectors/astra_rays.py"},
-    "safetensors": {"learn/model.py", "learn/checkpoint.py"},
+    "safetensors": {"learn/model.py", "learn/checkpoint.py", "learn/training.py"},
     "llvmlite": {
         "projectors/vectors.py",
         "projectors/joseph_window.py",

@@ -349,6 +349,11 @@ def _prepared(recipe: Recipe, output: Path) -> Prepared:
 
 
 def _refuse_coupled(recipe: Recipe) -> None:
+    if recipe.denoise is not None:
+        raise RecipeError(
+            "a recipe with `denoise:` trains one network for all of its blocks, which elements "
+            "that work alone can't: let `tomodask cluster script` write one for the whole run"
+        )
     if is_coupled(recipe):
         (name,) = recipe.algorithm
         raise RecipeError(

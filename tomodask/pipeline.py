@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distributed import Client
 
@@ -49,7 +50,13 @@ from tomodask.runplan import BlockTask, Job, RunPlan, kept_center, plan_run
 from tomodask.samples import required, scan_path
 from tomodask.scan import Scan, is_zarr
 from tomodask.stream import block_report, in_order, stream_block
-from tomodask.volumestore import Volume, create_volume, remove_volume, volume_metadata
+from tomodask.volumestore import (
+    Volume,
+    VolumeSpec,
+    create_volume,
+    remove_volume,
+    volume_metadata,
+)
 
 # ---- one block -------------------------------------------------------------------------------
 
@@ -107,7 +114,7 @@ def ingest(
     ------
     OutputExistsError : the path holds another scan, or something that tomodask didn't make.
     """
-    recipe = _for_workers(recipe)
+    recipe = for_workers(recipe)
     folder = RunFolder.of(scan_path(recipe))
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
         keep_recipe(folder, recipe)
@@ -182,7 +189,7 @@ def reconstruct(
     BlocksFailedError : blocks that failed after their retries; the others are written.
     """
     progress: dict[str, Progress] = {}
-    recipe = _for_workers(recipe)
+    recipe = for_workers(recipe)
     output = Path(required(recipe.output, "output"))
     folder = RunFolder.of(output)
     with (
@@ -222,6 +229,10 @@ def reconstruct(
 
 def run(recipe: Recipe, *, client: Client | None = None, listener: Listener = silent) -> Result:
     """All steps of a recipe."""
+    if recipe.denoise is not None:
+        learned = import_module("tomodask.learned")  # it needs torch, which takes seconds to import
+        result: Result = learned.denoise(recipe, client=client, listener=listener)
+        return result
     return reconstruct(recipe, client=client, listener=listener)
 
 
@@ -234,7 +245,19 @@ def scan_of(recipe: Recipe, force: Workforce, listener: Listener) -> tuple[Scan,
     return Scan.open(path), progress
 
 
-def begin_volume(recipe: Recipe, output: Path, plan: RunPlan) -> Volume:
+class VolumePlan(Protocol):
+    """What a volume is to be, and the digest of all that decides its bytes."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def spec(self) -> VolumeSpec: ...
+
+    def attributes(self) -> dict[str, Any]: ...
+
+
+def begin_volume(recipe: Recipe, output: Path, plan: VolumePlan) -> Volume:
     """Make the volume, or find the one that this very recipe began."""
     metadata = volume_metadata(output)
     if metadata is not None and metadata.get("recipe_hash") == plan.digest:
@@ -276,7 +299,7 @@ def followed(
         yield force
 
 
-def _for_workers(recipe: Recipe) -> Recipe:
+def for_workers(recipe: Recipe) -> Recipe:
     """Workers of a batch system begin in a folder of their own: their paths are whole."""
     return recipe if recipe.cluster.kind == "local" else with_whole_paths(recipe)
 

@@ -12,6 +12,7 @@ from tomodask.geometry import ParallelBeam
 from tomodask.preprocess import Correction, correction_bytes
 from tomodask.projectors import memory_need
 from tomodask.reconstruct import Reconstructor
+from tomodask.reconstruct.splits import splits_need
 from tomodask.scan import Scan
 from tomodask.volumestore import VolumeSpec, write_bytes
 
@@ -51,12 +52,12 @@ class StreamNeed:
         raw, itemsize = pixels * self.scan.dtype.itemsize, self.scan.dtype.itemsize
         correcting = raw + correction_bytes(self.corrections, shape, itemsize, self.threads)
         corrected = pixels * (FLOAT32 if self.corrections else itemsize)
-        a_row = self.projector.per_row + self.algorithm.row_bytes(geometry) + self._slice_bytes
+        a_row = self.projector.per_row + self.algorithm.row_bytes(geometry) + self.slice_bytes
         return self.projector.fixed + max(correcting, corrected + rows * a_row)
 
     def writing(self, rows: int) -> int:
         """The volume, its pyramid, and shards on their way to the disk."""
-        return rows * self._slice_bytes + write_bytes(self.spec, rows)
+        return rows * self.slice_bytes + write_bytes(self.spec, rows)
 
     def bytes(self, rows: int) -> int:
         """Of a sub-block that writes so many rows."""
@@ -67,11 +68,75 @@ class StreamNeed:
         return self.columns[1] - self.columns[0]
 
     @property
-    def _slice_bytes(self) -> int:
+    def slice_bytes(self) -> int:
         return FLOAT32 * self._width**2
 
     def _read_rows(self, rows: int) -> int:
         return min(rows + 2 * self.halo, self.scan.geometry.det_rows)
+
+
+@dataclass(frozen=True)
+class SplitNeed:
+    """Declared memory of a task that makes all splits of a block, slab by slab.
+
+    stream : of the same run without splits. group_rows : of a slab, reconstructed together.
+    """
+
+    stream: StreamNeed
+    num_splits: int
+    slab_rows: int
+    group_rows: int
+
+    def bytes(self, rows: int) -> int:
+        """Of a block of so many rows: its projections, all splits of a slab and of a group."""
+        stream, slab = self.stream, min(rows, self.slab_rows)
+        geometry = stream.scan.geometry.take_columns(*stream.columns)
+        projector = splits_need(stream.projector, stream.algorithm, geometry, self.num_splits)
+        computing = replace(stream, projector=projector).computing(rows)
+        copies = 2 if slab > self.group_rows else 1  # groups are joined
+        slices = copies * slab * (self.num_splits + 1) * stream.slice_bytes
+        return (
+            stream.reading(rows)
+            + computing
+            + slices
+            + write_bytes(stream.spec, slab)
+            + SMALL_THINGS
+        )
+
+
+@dataclass(frozen=True)
+class DenoiseNeed:
+    """Declared memory of a denoising task without its network: a row of shards at a time.
+
+    stream : of the same run without a network. num_splits : that are reconstructed together.
+    group_rows : of a batch that is reconstructed and denoised.
+    """
+
+    stream: StreamNeed
+    num_splits: int
+    group_rows: int = 16
+
+    def bytes(self, rows: int) -> int:
+        """Of so many rows: projections, splits, means, one output and the slab that is written."""
+        stream, group = self.stream, min(rows, self.group_rows)
+        geometry = stream.scan.geometry.take_columns(*stream.columns)
+        projector = splits_need(stream.projector, stream.algorithm, geometry, self.num_splits)
+        computing = replace(stream, projector=projector).computing(rows)
+        slices = (2 * self.num_splits + 4) * group * stream.slice_bytes
+        written = rows * stream.slice_bytes + write_bytes(stream.spec, rows)
+        return stream.reading(rows) + computing + slices + written + SMALL_THINGS
+
+
+@dataclass(frozen=True)
+class StoredNeed:
+    """The same where the input is read from a volume."""
+
+    spec: VolumeSpec
+
+    def bytes(self, rows: int) -> int:
+        """Of so many rows: what is read, normalised, given by the network and written."""
+        _, ny, nx = self.spec.shape
+        return 4 * rows * 4 * ny * nx + write_bytes(self.spec, rows) + SMALL_THINGS
 
 
 def need_of_blocks(

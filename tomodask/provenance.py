@@ -22,6 +22,7 @@ PACKAGES = (
     "dask",
     "distributed",
     "h5py",
+    "torch",
 )
 NOT_NUMERIC = ("source", "output", "scan", "cluster", "overwrite")
 

@@ -11,10 +11,20 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from dask.utils import parse_bytes
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from tomodask.errors import MissingInputError, RecipeError, TomodaskError, nearest
 from tomodask.ingest.source import SourceOptions
+from tomodask.learn.networks import DEFAULT_NETWORK, NETWORKS, load_network
+from tomodask.learn.options import SplitOptions, Strategy, TrainingOptions
 from tomodask.preprocess import CORRECTIONS, Correction
 from tomodask.projectors import BACKENDS, RAY_BACKENDS, SLICE_BACKEND
 from tomodask.reconstruct import ALGORITHMS, Reconstructor
@@ -189,6 +199,75 @@ class GeometryOptions(_Section):
         return self.model_copy(update={"volume_rows": None}) != GeometryOptions()
 
 
+def _network(choice: object) -> Tree:
+    """{name: {every parameter: its value}}; loads torch, so it is left for those who learn."""
+    name, parameters = name_and_parameters("network", choice)
+    built = make(load_network(name), f"network.{name}", parameters)
+    return {name: dataclasses.asdict(built)}
+
+
+def _split_options(value: object) -> SplitOptions:
+    return value if isinstance(value, SplitOptions) else _options(SplitOptions, "splits", value)
+
+
+def _training_options(value: object) -> TrainingOptions:
+    if isinstance(value, TrainingOptions):
+        return value
+    options: TrainingOptions = _options(TrainingOptions, "training", value)
+    return options
+
+
+def _options(cls: type, name: str, value: object) -> Any:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"denoise.{name}: give a mapping, not {value!r}")
+    return make(cls, f"denoise.{name}", value)
+
+
+class DenoiseOptions(_Section):
+    """What is learnt from the scan to denoise it, and how it is applied."""
+
+    method: Literal["noise2inverse", "noise2filter"] = Field(
+        "noise2inverse", description="noise2inverse: a network; noise2filter: learned filters"
+    )
+    splits: Annotated[SplitOptions, BeforeValidator(_split_options)] = Field(
+        SplitOptions(), description="how the views are divided"
+    )
+    network: Annotated[Tree, BeforeValidator(_network)] = Field(
+        default_factory=lambda: _network(DEFAULT_NETWORK),
+        description="network: " + ", ".join(NETWORKS),
+    )
+    slices: int = Field(
+        1, ge=1, description="neighbouring slices that a 2D network sees (odd); 1: each alone"
+    )
+    strategy: Strategy = Field(
+        "X:1", description="X:1 predicts one split from the others, 1:X the others from one; mixed"
+    )
+    training: Annotated[TrainingOptions, BeforeValidator(_training_options)] = Field(
+        TrainingOptions(), description="how long, on how much, how fast"
+    )
+    mode: Literal["fast", "quality"] = Field(
+        "quality", description="fast: one pass on all views; quality: the mean over the splits"
+    )
+    model: str | None = Field(None, description="a trained model to use; null: train one")
+    start: str | None = Field(None, description="a model to begin the training with")
+    keep_splits: bool = Field(False, description="keep the splits of all rows beside the output")
+
+    @field_validator("slices")
+    @classmethod
+    def _is_odd(cls, slices: int) -> int:
+        if slices % 2 == 0:
+            raise ValueError(f"denoise.slices={slices}: an odd number is expected")
+        return slices
+
+    def as_dict(self) -> Tree:
+        """Plain values."""
+        tree = self.model_dump(mode="json", exclude={"splits", "training"})
+        return tree | {
+            "splits": dataclasses.asdict(self.splits),
+            "training": dataclasses.asdict(self.training),
+        }
+
+
 ClusterKind = Literal["local", "slurm", "pbs", "lsf", "sge", "oar", "htcondor", "scheduler-file"]
 
 
@@ -256,6 +335,9 @@ class Recipe(_Section):
         "auto",
         description="projector: auto, " + ", ".join(dict.fromkeys([*BACKENDS, *RAY_BACKENDS])),
     )
+    denoise: DenoiseOptions | None = Field(
+        None, description="learn to denoise from the scan itself, and do it; null: reconstruct only"
+    )
     volume: VolumeOptions = Field(VolumeOptions(), description="how the volume is stored")
     cluster: Annotated[ClusterOptions, BeforeValidator(_cluster)] = Field(
         ClusterOptions(), description="where it runs"
@@ -276,19 +358,26 @@ class Recipe(_Section):
 
     def numerics(self, signal: str = "transmission") -> Tree:
         """What decides the result's bytes: nothing of paths, workers or cluster."""
-        left_out = {"source", "output", "scan", "ingest", "cluster", "overwrite"}
+        left_out = {"source", "output", "scan", "ingest", "cluster", "overwrite", "denoise"}
         tree = self.model_dump(mode="json", exclude=left_out)
         if self.geometry == GeometryOptions():  # what was made before there was a choice
             del tree["geometry"]
             tree["backend"] = SLICE_BACKEND if self.backend == "auto" else self.backend
         if self.corrections is None:
             tree["corrections"] = _corrections(_default_corrections(signal))
+        if self.denoise is not None:
+            tree["denoise"] = self.denoise.as_dict()
         return tree
+
+    def plain(self) -> Recipe:
+        """The same without what is learnt: reconstruction alone."""
+        return self.model_copy(update={"denoise": None})
 
     def as_dict(self) -> Tree:
         """Plain values, for YAML and for the volume's attributes."""
-        tree = self.model_dump(mode="json", exclude={"ingest"})
+        tree = self.model_dump(mode="json", exclude={"ingest", "denoise"})
         tree["ingest"] = dataclasses.asdict(self.ingest)
+        tree["denoise"] = None if self.denoise is None else self.denoise.as_dict()
         return tree
 
 
@@ -325,6 +414,7 @@ def _known(path: list[str]) -> Iterable[str]:
         "volume": VolumeOptions,
         "cluster": ClusterOptions,
         "geometry": GeometryOptions,
+        "denoise": DenoiseOptions,
     }
     model = sections.get(path[0], Recipe) if len(path) > 1 else Recipe
     return model.model_fields

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tomodask.blocks import (
     Block,
     chunk_rows_done,
@@ -20,10 +22,12 @@ from tomodask.blocks import (
 from tomodask.calibrate import CenterEstimate
 from tomodask.cluster.local import Workers
 from tomodask.custody import refuse_replaced
+from tomodask.geometry import Box, ViewRows
 from tomodask.ledger import Ledger
-from tomodask.plan import need_of_blocks
-from tomodask.preprocess import Correction
+from tomodask.plan import StreamNeed, need_of_blocks
+from tomodask.preprocess import Correction, apply_corrections
 from tomodask.projections import Projections
+from tomodask.projectors import Projector, make_projector
 from tomodask.provenance import describe_geometry, versions
 from tomodask.recipe import Recipe, run_hash
 from tomodask.reconstruct import Reconstructor
@@ -77,6 +81,23 @@ class Job:
         return projections.replace(geometry=geometry)
 
 
+def corrected_rows(job: Job, read: ViewRows, needed: ViewRows) -> Projections:
+    """Corrected projections of the rows needed, from those read."""
+    projections = job.load(read.start, read.stop)
+    projections = apply_corrections(job.corrections, projections, job.threads)
+    return projections.trim_rows(needed.start, needed.stop)
+
+
+def slices_of(
+    job: Job, projections: Projections, start: int, stop: int
+) -> tuple[np.ndarray, Projector]:
+    """Sinograms (row, angle, column) of some of the rows of a block, and A of their slices."""
+    geometry = projections.geometry.take_rows(start, stop)
+    box = Box((0, 0, 0), (stop - start, geometry.det_count, geometry.det_count))
+    A = make_projector(box, geometry, job.backend, threads=job.threads)
+    return projections.sinograms()[start:stop], A
+
+
 @lru_cache(maxsize=2)
 def _open_scan(path: Path, digest: str) -> Scan:
     """The digest is a key: a store made anew at an old path must not be taken for the old one."""
@@ -112,6 +133,13 @@ class RunPlan:
     threads: int
     spec: VolumeSpec
     geometry_digest: str | None = None  # of a run whose slices hang together
+
+    def need(self) -> StreamNeed:
+        """Declared memory of a block."""
+        return need_of_blocks(
+            self.scan, self.columns, self.corrections, self.recipe.reconstructor(),
+            self.recipe.backend, self.threads, self.spec,
+        )  # fmt: skip
 
     @property
     def digest(self) -> str:

@@ -95,8 +95,9 @@ class SplitStore:
         names = [_split_name(k) for k in range(self.num_splits)]
         return {name: Volume.open(self.path / name) for name in [*names, FULL]}
 
-    def write(self, z_start: int, splits: np.ndarray, full: np.ndarray) -> list[ShardEntry]:
+    def write(self, z_start: int, splits: np.ndarray, full: np.ndarray | None) -> list[ShardEntry]:
         """Write rows from `z_start` on, splits (K, rows, y, x) and full (rows, y, x)."""
+        assert full is not None
         entries: list[ShardEntry] = []
         slabs = [*splits, full]
         for (name, volume), slab in zip(self.volumes().items(), slabs, strict=True):

@@ -9,6 +9,7 @@ Settings are those of a recipe (`tomodask init` lists them); they are checked as
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
@@ -41,6 +42,7 @@ __all__ = [
     "cluster_script",
     "cluster_start",
     "demo",
+    "denoise",
     "doctor",
     "export",
     "finalize",
@@ -54,6 +56,7 @@ __all__ = [
     "resume",
     "run",
     "status",
+    "train",
 ]
 
 demo = _demo.demo
@@ -108,6 +111,52 @@ def reconstruct(
     """Reconstruct a raw scan, scan store or Zarr stack into an OME-Zarr volume."""
     recipe = recipe_of(source, settings, output=output)
     return _pipeline.reconstruct(recipe, client=client, listener=listener)
+
+
+def train(
+    source: PathLike,
+    model: PathLike,
+    *,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
+) -> Any:
+    """Learn to denoise from a scan alone: a model's folder; needs the extra `learn`.
+
+    Settings of the training are those of a recipe's `denoise:`, as `denoise={"slices": 5}`.
+    Returns a `learned.Trained`.
+    """
+    settings.setdefault("denoise", {})
+    recipe = recipe_of(source, settings)
+    return _learned().train(recipe, Path(model), client=client, listener=listener)
+
+
+def denoise(
+    source: PathLike,
+    output: PathLike,
+    model: PathLike | None = None,
+    *,
+    client: Client | None = None,
+    listener: Listener = silent,
+    **settings: Any,
+) -> _pipeline.Result:
+    """Denoise a scan, or a volume, by a model, or by one that is trained on the scan before."""
+    options = {"model": None if model is None else str(model), **settings.pop("denoise", {})}
+    layers = [
+        Layer(
+            "call", {**settings, "denoise": options, "source": str(source), "output": str(output)}
+        )
+    ]
+    if model is not None:
+        layers.insert(0, _learned().model_layer(Path(model)))
+    result: _pipeline.Result = _learned().denoise(
+        resolve(layers)[0], client=client, listener=listener
+    )
+    return result
+
+
+def _learned() -> Any:
+    return import_module("tomodask.learned")  # it needs torch, which takes seconds to import
 
 
 def plan(

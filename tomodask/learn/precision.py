@@ -82,7 +82,8 @@ def _gradients(net: nn.Module, x: torch.Tensor, precision: str, device: str) -> 
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         output = net(x)
     output.float().square().mean().backward()
-    return output.detach().float()
+    detached: torch.Tensor = output.detach().float()
+    return detached
 
 
 def _noise(shape: PatchShape, count: int, device: str) -> torch.Tensor:
@@ -97,7 +98,7 @@ def _generator(device: torch.device) -> torch.Generator:
 
 def _has_bfloat16(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
 
 

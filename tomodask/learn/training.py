@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from tomodask.errors import DivergedError
 from tomodask.learn.checkpoint import Checkpoint, load_last, save_checkpoint
 from tomodask.learn.judging import EVALUATIONS, Judge, Judgement, compare, is_enough
 from tomodask.learn.networks import make_network
+from tomodask.learn.networks.weights import from_arrays
 from tomodask.learn.options import Strategy, TrainingOptions
 from tomodask.learn.patches import Batch, Batches, Patches, PatchShape
 from tomodask.learn.precision import choose_precision, steps_in
@@ -130,8 +131,6 @@ def train(job: TrainJob) -> Iterator[Course]:
         TrainLog(job.folder, course.step) as told,
     ):
         for batch in timed(batches, course):
-            if course.ended:
-                break
             began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = course.rate(job.options)
@@ -140,7 +139,7 @@ def train(job: TrainJob) -> Iterator[Course]:
                 save(job, net, average, optimizer, course)
                 raise _diverged(float(loss), course, job)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), CLIP)
             optimizer.step()
             follow(average, net, job.options.ema, course.step)
@@ -159,7 +158,7 @@ def train(job: TrainJob) -> Iterator[Course]:
 def timed(batches: Iterable[Batch], course: Course) -> Iterator[Batch]:
     """The batches; what is waited for them counts."""
     left = iter(batches)
-    while True:
+    while not course.ended:
         began = time.perf_counter()
         batch = next(left)
         waited = time.perf_counter() - began
@@ -173,7 +172,7 @@ def begin(job: TrainJob) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, C
     torch.manual_seed(job.options.seed)
     net = make_network(job.network, job.slices).to(device)
     if job.start is not None:
-        net.load_state_dict(load_file(job.start))
+        from_arrays(net, load_file(job.start))
     average = copy.deepcopy(net).requires_grad_(requires_grad=False)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=job.options.learning_rate, weight_decay=job.options.weight_decay
@@ -236,7 +235,8 @@ def loss_of(net: nn.Module, batch: Batch, job: TrainJob, course: Course) -> Tens
     with autocast(course.precision, course.device):
         predicted = net(x)
     error = (predicted.float() - y) * inside
-    return error.square().sum() / inside.sum().clamp(min=1)
+    loss: Tensor = error.square().sum() / inside.sum().clamp(min=1)
+    return loss
 
 
 def autocast(precision: str, device: str) -> torch.autocast:
@@ -283,7 +283,7 @@ def judge_average(judge: Judge, average: nn.Module, job: TrainJob, course: Cours
         if is_enough(course.judged, job.options.patience):
             course.ended = f"no gain in held-out loss for {job.options.patience} evaluations"
     if course.step >= course.steps:
-        course.ended = f"{course.voxels:.3g} voxels seen"
+        course.ended = "all steps are done"
 
 
 # ---- to and from the disk ------------------------------------------------------------------
@@ -303,7 +303,8 @@ def save(
         for name, value in moments.items()
     }
     numbers = {**vars(course), "judged": [vars(one) for one in course.judged]}
-    save_checkpoint(job.folder, Checkpoint(course.step, tensors, numbers | {"digest": job.digest}))
+    numbers |= {"digest": job.digest, "report": course.report()}
+    save_checkpoint(job.folder, Checkpoint(course.step, tensors, numbers))
 
 
 def _take_up(
@@ -317,7 +318,7 @@ def _take_up(
         number, _, key = name.partition(".")
         moments.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    numbers = {name: value for name, value in kept.numbers.items() if name != "digest"}
+    numbers = {key: kept.numbers[key] for key in kept.numbers if key not in ("digest", "report")}
     numbers["judged"] = [Judgement(**one) for one in numbers["judged"]]
     return Course(**numbers)
 
@@ -327,6 +328,13 @@ def averaged_weights(job: TrainJob) -> dict[str, np.ndarray]:
     kept = load_last(job.folder)
     assert kept is not None, job.folder
     return {name: value.numpy() for name, value in _below(kept.tensors, "average.").items()}
+
+
+def last_report(job: TrainJob) -> dict[str, Any]:
+    """What the last checkpoint says of the course."""
+    kept = load_last(job.folder)
+    assert kept is not None, job.folder
+    return dict(kept.numbers["report"])
 
 
 def _below(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:

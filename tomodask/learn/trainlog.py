@@ -85,4 +85,4 @@ def _board(folder: Path, step: int) -> Any:
     except ImportError:
         log.debug("no TensorBoard: the loss is in %s alone", FILE)
         return None
-    return SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=step)

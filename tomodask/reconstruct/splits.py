@@ -18,7 +18,9 @@ from tomodask.blocks import MemoryNeed
 from tomodask.errors import InputError
 from tomodask.geometry import ParallelBeam
 from tomodask.projectors import Projector
+from tomodask.reconstruct.angular import gap_weights
 from tomodask.reconstruct.fbp import FBP
+from tomodask.reconstruct.half_acquisition import is_half_acquisition
 from tomodask.threads import share
 
 
@@ -60,12 +62,21 @@ def reconstruct_splits(
         splits, shares = algorithm.parts(sinograms, A, views)
         full = weighted_sum(splits, shares, A.threads) if with_full else None
         return SplitSlices(splits, full, shares, is_weighted_sum=True)
-    shares = np.array([len(some) for some in views]) / A.geometry.num_angles
+    shares = split_shares(algorithm, A.geometry, views)
     splits = np.empty((len(views), *A.domain_shape), np.float32)
     for split, some in zip(splits, views, strict=True):
         split[...] = algorithm(np.ascontiguousarray(sinograms[:, some]), A.views(some))
     full = algorithm(sinograms, A) if with_full else None
     return SplitSlices(splits, full, shares, is_weighted_sum=False)
+
+
+def split_shares(algorithm: Any, geometry: ParallelBeam, views: Sequence[np.ndarray]) -> np.ndarray:
+    """(K,) weights of the splits in the mean that stands for all views; they sum to 1."""
+    weights = np.ones(geometry.num_angles)
+    if isinstance(algorithm, FBP):
+        period = 2 * np.pi if is_half_acquisition(geometry) else np.pi
+        weights = gap_weights(geometry.angles, period)
+    return np.asarray([weights[some].sum() for some in views]) / float(weights.sum())
 
 
 def weighted_sum(splits: np.ndarray, shares: np.ndarray, threads: int = 1) -> np.ndarray:

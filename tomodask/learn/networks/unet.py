@@ -1,79 +1,100 @@
-"""draft"""
+"""U-Net: features at several scales, joined again from coarse to fine.
+
+After Ronneberger, Fischer and Brox 2015, doi:10.1007/978-3-319-24574-4_28, with what suits tiles
+and noise: convolutions keep the size, nothing is normalised by statistics of an image (which would
+make a tile differ from the whole), means go down and nearest neighbours come up.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tomodask.errors import InputError
+from tomodask.learn.networks.layers import check_slices, conv, initialise, to_fast_layout
+
+SLOPE = 0.1  # of the leaky ReLU below 0
 
 
 @dataclass(frozen=True)
 class UNet:
+    """A U-Net of `depth` halvings; its options.
+
+    features : at full size; twice as many at each halving. 16 features and depth 3 have 0.45
+        million parameters in 2D.
+    convs : convolutions of each scale, down and up.
+    dims : 2 (slices, with neighbours as channels) or 3.
+    """
+
     features: int = 16
     depth: int = 3
-    dims: int = 2
-    stem: int = 1
     convs: int = 2
-    residual: bool = True
+    dims: int = 2
 
-    def build(self, slices=1):
-        return Module(self, slices)
+    def __post_init__(self) -> None:
+        for name, least, most in (("features", 1, 256), ("depth", 1, 6), ("convs", 1, 4)):
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"{name}={getattr(self, name)}: {least} to {most} are expected")
+        if self.dims not in (2, 3):
+            raise InputError(f"dims={self.dims}: 2 or 3 are expected")
 
-
-class Block(nn.Sequential):
-    def __init__(self, i, o, n):
-        layers = []
-        for k in range(n):
-            layers += [
-                nn.Conv2d(i if k == 0 else o, o, 3, padding=1),
-                nn.LeakyReLU(0.1, inplace=True),
-            ]
-        super().__init__(*layers)
+    def build(self, slices: int = 1) -> nn.Module:
+        """A module with random weights; sides of what it is given are multiples of 2**depth."""
+        check_slices(slices, self.dims)
+        return UNetModule(self, slices)
 
 
-class Module(nn.Module):
-    def __init__(self, o, slices):
+class UNetModule(nn.Module):
+    """Gives the middle slice of what it is given, denoised.
+
+    The last layer begins with zeros, and the input is added with a factor that is learnt and begins
+    at 0: what is mostly noise is better forgotten than corrected.
+    """
+
+    def __init__(self, options: UNet, slices: int) -> None:
         super().__init__()
-        self.o = o
-        f = o.features
-        cin = slices * o.stem**2
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
-        c = cin
-        w = [f * 2**l for l in range(o.depth + 1)]
-        for l in range(o.depth + 1):
-            self.down.append(Block(c, w[l], o.convs))
-            c = w[l]
-        for l in reversed(range(o.depth)):
-            self.up.append(
-                nn.ModuleList([nn.Conv2d(w[l + 1], w[l], 1), Block(2 * w[l], w[l], o.convs)])
-            )
-        self.last = nn.Conv2d(f, o.stem**2, 1)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, a=0.1)
-                nn.init.zeros_(m.bias)
-        nn.init.zeros_(self.last.weight)
-        self.to(memory_format=torch.channels_last)
+        dims, convs = options.dims, options.convs
+        widths = [options.features * 2**level for level in range(options.depth + 1)]
+        inputs = [1 if dims == 3 else slices, *widths[:-1]]
+        self.down = nn.ModuleList(
+            _Convs(dims, come, go, convs) for come, go in zip(inputs, widths, strict=True)
+        )
+        coarse_to_fine = list(pairwise(widths))[::-1]
+        self.narrow = nn.ModuleList(conv(dims, wide, fine, 1) for fine, wide in coarse_to_fine)
+        self.up = nn.ModuleList(_Convs(dims, 2 * fine, fine, convs) for fine, _ in coarse_to_fine)
+        self.last = conv(dims, widths[0], 1, 1)
+        self.kept = nn.Parameter(torch.zeros(()))
+        self.pool: Any = functional.avg_pool2d if dims == 2 else functional.avg_pool3d
+        initialise(self, SLOPE, self.last)
+        to_fast_layout(self, dims)
 
-    def forward(self, x):
-        x0 = x[:, x.shape[1] // 2 : x.shape[1] // 2 + 1]
-        x = x.contiguous(memory_format=torch.channels_last)
-        s = self.o.stem
-        h = F.pixel_unshuffle(x, s) if s > 1 else x
-        skips = []
-        for l, b in enumerate(self.down):
-            if l:
-                h = F.avg_pool2d(h, 2)
-            h = b(h)
-            skips.append(h)
-        skips.pop()
-        for u, b in self.up:
-            h = F.interpolate(u(h), scale_factor=2, mode="nearest")
-            h = b(torch.cat([skips.pop(), h], 1))
-        h = self.last(h)
-        if s > 1:
-            h = F.pixel_shuffle(h, s)
-        return h + x0 if self.o.residual else h
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, slices, y, x) or (batch, 1, z, y, x) -> one channel of the same size."""
+        middle = x[:, x.shape[1] // 2 : x.shape[1] // 2 + 1]
+        passed = []
+        for level, convs in enumerate(self.down):
+            x = convs(x if level == 0 else self.pool(x, 2))
+            passed.append(x)
+        x = passed.pop()
+        for narrow, convs in zip(self.narrow, self.up, strict=True):
+            # narrowed while it is small: the same as after the enlargement, and four times quicker
+            x = functional.interpolate(narrow(x), scale_factor=2, mode="nearest")
+            x = convs(torch.cat((passed.pop(), x), dim=1))
+        output: Tensor = self.last(x) + self.kept * middle
+        return output
+
+
+class _Convs(nn.Sequential):
+    """Convolutions over 3 voxels, each followed by a leaky ReLU."""
+
+    def __init__(self, dims: int, come: int, go: int, count: int) -> None:
+        layers: list[nn.Module] = []
+        for number in range(count):
+            layers += [conv(dims, come if number == 0 else go, go, 3)]
+            layers += [nn.LeakyReLU(SLOPE, inplace=True)]
+        super().__init__(*layers)

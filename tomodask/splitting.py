@@ -1,0 +1,323 @@
+"""The first step of learning from a scan: the splits' reconstructions, of rows to learn from.
+
+Blocks are those of an ordinary run: each is read, corrected and filtered once, and all splits of it
+are written together. Rows are taken in slabs spread over the volume, some of which are held out;
+`keep_splits` takes all rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomodask import arrays
+from tomodask.blocks import Block, chunk_rows_done, plan_blocks
+from tomodask.cluster.local import Workers
+from tomodask.cluster.run import Listener, Progress, run_blocks
+from tomodask.cluster.workforce import Workforce
+from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what_stays
+from tomodask.errors import InputError, MemoryBudgetError, OutputExistsError
+from tomodask.geometry import ParallelBeam
+from tomodask.learn.options import TrainingOptions
+from tomodask.learn.splits import choose_num_splits, split_views
+from tomodask.plan import SplitNeed
+from tomodask.projections import Projections
+from tomodask.projectors import prepare_backend
+from tomodask.recipe import DenoiseOptions, Recipe, run_hash
+from tomodask.reconstruct import FBP
+from tomodask.reconstruct.fbp import view_radius
+from tomodask.reconstruct.splits import SplitSlices, reconstruct_splits, split_shares
+from tomodask.runplan import Job, RunPlan, corrected_rows, plan_run, slices_of
+from tomodask.scan import Scan
+from tomodask.shards import ShardEntry
+from tomodask.splitstore import Slab, SplitStore, create_splits, remove_splits, splits_metadata
+from tomodask.stream import in_order
+from tomodask.volumestore import VolumeSpec
+
+SLAB_ROWS = {1: 8, 2: 16, 3: 32}  # plain slices, with neighbours, 3D
+GROUP_ROWS = 16  # reconstructed at a time: one batch of lanes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """Splits of a run's plan, nothing written yet.
+
+    views : rising indices of each split's views. why : K, in words.
+    training, held_out : rows of the volume, in slabs.
+    """
+
+    plan: RunPlan
+    options: DenoiseOptions
+    views: tuple[np.ndarray, ...]
+    why: str
+    slab_rows: int
+    block_rows: int
+    training: tuple[Slab, ...]
+    held_out: tuple[Slab, ...]
+
+    @property
+    def num_splits(self) -> int:
+        return len(self.views)
+
+    @property
+    def spec(self) -> VolumeSpec:
+        """Of each split's volume."""
+        return replace(self.plan.spec, chunk_rows=self.slab_rows, levels=1)
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides the splits' bytes, and which rows they have."""
+        slabs = json.dumps([self.training, self.held_out])
+        views = hashlib.sha256(b"".join(some.tobytes() for some in self.views)).hexdigest()
+        plan = self.plan
+        return run_hash(
+            plan.recipe.plain(), plan.scan.signal, input_digest=plan.scan.input_digest,
+            center=plan.center, splits=asdict(self.options.splits), views=views, slabs=slabs,
+        )  # fmt: skip
+
+    @property
+    def radius(self) -> float:
+        """Pixels around the axis that every view sees, in the row that sees least."""
+        algorithm = self.plan.recipe.reconstructor()
+        seen = algorithm.radius if isinstance(algorithm, FBP) else view_radius
+        return float(seen(self.geometry).min())
+
+    @property
+    def geometry(self) -> ParallelBeam:
+        """Of the rows and columns in use."""
+        plan = self.plan
+        centered = plan.scan.geometry.with_center(plan.center, plan.recipe.center_slope)
+        return centered.take_rows(*plan.rows).take_columns(*plan.columns)
+
+    def blocks(self, done: Collection[str]) -> list[Block]:
+        """Slabs that are to be learnt from or held out, and are not done."""
+        wanted = {slab[0] // self.slab_rows for slab in (*self.training, *self.held_out)}
+        total = math.ceil(self.spec.shape[0] / self.slab_rows)
+        known = chunk_rows_done(done, self.slab_rows, self.spec.shape[0])
+        return plan_blocks(
+            self.spec.shape,
+            self.plan.scan.geometry,
+            first_row=self.plan.rows[0],
+            halo=self.plan.halo,
+            chunk_rows=self.slab_rows,
+            block_rows=self.block_rows,
+            done={index for index in range(total) if index not in wanted or index in known},
+        )
+
+
+def plan_splits(recipe: Recipe, scan: Scan, workers: Workers, center: float | None) -> SplitPlan:
+    """Choose K, the views of each split and the rows to learn from.
+
+    Raises
+    ------
+    RecipeError : the recipe's slices hang together, or a step after the split would mix views.
+    InputError : more splits than the views bear.
+    MemoryBudgetError : a slab of all splits does not fit into a worker.
+    """
+    options = recipe.denoise
+    assert options is not None
+    plan = plan_run(recipe.plain(), scan, workers, center)
+    asked = options.splits
+    width = plan.columns[1] - plan.columns[0]
+    why = f"{asked.num_splits} splits, as asked"
+    num_splits = asked.num_splits
+    if num_splits is None:
+        num_splits, why = choose_num_splits(scan.geometry.num_angles, width)
+    views = split_views(scan.geometry.angles, num_splits, asked.kind, asked.block_views).views
+    kind = 3 if _dims(options) == 3 else 2 if options.slices > 1 else 1
+    slab_rows = SLAB_ROWS[kind]
+    training, held_out = choose_slabs(plan.spec.shape[0], slab_rows, options.training)
+    need = SplitNeed(plan.need(), num_splits, slab_rows, GROUP_ROWS)
+    if need.bytes(slab_rows) > workers.budget:
+        raise MemoryBudgetError(
+            f"a slab of {slab_rows} rows of {num_splits} splits needs "
+            f"{need.bytes(slab_rows) / 2**30:.2f} GiB and a worker has "
+            f"{workers.budget / 2**30:.2f} GiB: give each worker more memory, or take fewer splits"
+        )
+    grain = max(slab_rows, scan.chunk_shape[1] // slab_rows * slab_rows)  # decoded together
+    block_rows = grain if need.bytes(grain) <= workers.budget else slab_rows
+    return SplitPlan(plan, options, views, why, slab_rows, block_rows, training, held_out)
+
+
+def choose_slabs(
+    num_rows: int, slab_rows: int, options: TrainingOptions
+) -> tuple[tuple[Slab, ...], tuple[Slab, ...]]:
+    """Slabs to learn from, spread evenly over the volume, and those held out among them.
+
+    A volume of one slab has none to hold out.
+    """
+    total = math.ceil(num_rows / slab_rows)
+    count = max(1, min(total, round(options.rows / slab_rows)))
+    chosen = np.unique(np.linspace(0, total - 1, count).round().astype(int))
+    slabs = [(int(i) * slab_rows, min(num_rows, (int(i) + 1) * slab_rows)) for i in chosen]
+    wanted = round(options.held_out * len(slabs)) or int(options.held_out > 0 and len(slabs) > 1)
+    apart = set(((np.arange(wanted) + 0.5) * len(slabs) / max(1, wanted)).astype(int).tolist())
+    return (
+        tuple(slab for i, slab in enumerate(slabs) if i not in apart),
+        tuple(slab for i, slab in enumerate(slabs) if i in apart),
+    )
+
+
+def _dims(options: DenoiseOptions) -> int:
+    ((_, parameters),) = options.network.items()
+    return int(parameters.get("dims", 2))
+
+
+# ---- one block ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SplitTask:
+    """One slab of all splits, as it is sent to a worker."""
+
+    job: Job
+    block: Block
+    views: tuple[np.ndarray, ...]
+    store: Path
+    slab_rows: int
+
+    @property
+    def id(self) -> str:
+        return self.block.id
+
+
+def split_block(task: SplitTask) -> dict[str, Any]:
+    """Read and correct a slab, reconstruct every split of it, and write them all."""
+    job, block = task.job, task.block
+    store = SplitStore.open(task.store)
+    refuse_replaced(task.store, store.uuid, job.ledger)
+    projections = corrected_rows(job, block.read, block.needed)
+    shards: list[ShardEntry] = []
+    moments = np.zeros(3)
+    start, stop = block.write.rows
+    for low in range(start, stop, task.slab_rows):
+        high = min(stop, low + task.slab_rows)
+        made = split_slab(job, projections, task.views, low - start, high - start)
+        shards += store.write(low, made.splits, made.full)
+        moments += _moments(made.full)
+    report = {
+        "block": block.id,
+        "rows": stop - start,
+        "bytes_read": job.scan.bytes_read((block.read.start, block.read.stop)),
+        "bytes_written": sum(shard.size for shard in shards),
+        "counts": dict(projections.counts),
+        "peak_bytes": arrays.peak_bytes(),
+        "moments": moments.tolist(),
+    }
+    store.ledger.record(block.id, in_order(shards), report)
+    return report
+
+
+def split_slab(
+    job: Job, projections: Projections, views: Sequence[np.ndarray], start: int, stop: int
+) -> SplitSlices:
+    """All splits of some rows of a block, a batch of rows at a time."""
+    made: list[SplitSlices] = []
+    for low in range(start, stop, GROUP_ROWS):
+        sinograms, A = slices_of(job, projections, low, min(stop, low + GROUP_ROWS))
+        made.append(reconstruct_splits(job.algorithm, sinograms, A, views))
+    if len(made) == 1:
+        return made[0]
+    return replace(
+        made[0],
+        splits=np.concatenate([part.splits for part in made], axis=1),
+        full=np.concatenate([part.full for part in made if part.full is not None]),
+    )
+
+
+def _moments(full: np.ndarray | None) -> np.ndarray:
+    """Number, sum and sum of squares of the voxels that are not 0, outside the disc, or missing."""
+    assert full is not None
+    values = full[np.isfinite(full) & (full != 0)].astype(np.float64)
+    return np.array([values.size, values.sum(), values @ values])
+
+
+# ---- all of them -------------------------------------------------------------------------------
+
+
+def make_splits(
+    split: SplitPlan, path: Path, force: Workforce, listener: Listener, *, overwrite: bool = False
+) -> tuple[SplitStore, Progress | None]:
+    """Make the splits at `path`, or go on with them; None where nothing was left to do.
+
+    Raises
+    ------
+    OutputExistsError : other splits are there and `overwrite` is not set.
+    """
+    with custody(path) as lease:
+        store = _begin(split, path, overwrite)
+        job = replace(split.plan.job(path, store.uuid), ledger=store.ledger, sub_rows=GROUP_ROWS)
+        done = store.ledger.intact(path)
+        tasks = [
+            SplitTask(job, block, split.views, path, split.slab_rows)
+            for block in split.blocks(done)
+        ]
+        progress = None
+        if tasks:
+            prepare_backend(job.backend)
+            progress = run_blocks(
+                force.client, split_block, tasks, stage="split", listener=lease.watched(listener)
+            )
+        lease.check()
+        if "shift" not in store.metadata:
+            store = store.note(**_normalisation(store))
+        return store, progress
+
+
+def _begin(split: SplitPlan, path: Path, overwrite: bool) -> SplitStore:
+    metadata = splits_metadata(path)
+    if metadata is not None and metadata["digest"] == split.digest:
+        return SplitStore.open(path)
+    if metadata is not None:
+        if not overwrite:
+            raise OutputExistsError(
+                f"{path} holds the splits of another scan or recipe: choose another output, or "
+                "give --overwrite to replace them"
+            )
+        tell_what_stays(path, remove_splits(path))
+    elif not _is_begun(path):
+        refuse_foreign(path)
+    geometry = split.geometry
+    shares = split_shares(split.plan.recipe.reconstructor(), geometry, split.views)
+    return create_splits(
+        path, split.spec, digest=split.digest, weights=list(shares),
+        training=split.training, held_out=split.held_out,
+        attributes={
+            "input_digest": split.plan.scan.input_digest,
+            "recipe": split.plan.recipe.as_dict(),
+            "signal": split.plan.scan.signal,
+            "num_splits": split.num_splits,
+            "why": split.why,
+            "kind_of_split": split.options.splits.kind,
+            "num_angles": geometry.num_angles,
+            "center_of_rotation": split.plan.center,
+            "radius": split.radius,
+        },
+    )  # fmt: skip
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether nothing but volumes that a killed call made is in the folder."""
+    return path.is_dir() and all(
+        entry.name == "full.zarr" or entry.name.startswith("split") for entry in path.iterdir()
+    )
+
+
+def _normalisation(store: SplitStore) -> dict[str, float]:
+    """Mean and standard deviation of the full reconstruction, over all slabs that were made."""
+    reports = [entry.report for _, entry in sorted(store.ledger.done().items())]
+    voxels, total, squares = np.sum([report["moments"] for report in reports], axis=0)
+    if not voxels:
+        raise InputError(f"{store.path}: the reconstruction holds no number, so nothing is learnt")
+    mean = total / voxels
+    return {"shift": float(mean), "scale": math.sqrt(max(squares / voxels - mean**2, 1e-30))}
