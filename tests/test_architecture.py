@@ -24,6 +24,7 @@ PACKAGES = {
 }
 
 BASE = {
+    "learn.options",
     "tomodask",
     "arrays",
     "threads",
@@ -39,6 +40,7 @@ BASE = {
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct", "learn"}
 # files of `learn` that are on other shelves than its methods
 LEARN_APART = {
+    "options",
     "apply",
     "model",
     "checkpoint",
