@@ -25,6 +25,7 @@ from tomodask.recipe import DenoiseOptions
 from tomodask.splitstore import SplitStore
 
 TRAINING_SUFFIX = ".training"  # of the folder beside a model that holds checkpoints and the log
+DEPTH_STEP = 8  # rows of a 3D patch
 PATCH_STEP = 16  # voxels: sides of patches are multiples of it
 
 
@@ -93,7 +94,7 @@ def _job(
             f"slices of {spec.shape[1]} x {spec.shape[2]} voxels: at least {PATCH_STEP} are needed "
             "to learn from"
         )
-    depth = 1 if dims == 2 else min(spec.chunk_rows, *(b - a for a, b in store.training))
+    depth = 1 if dims == 2 else _depth(store)
     training = replace(options.training, patch=min(options.training.patch, side))
     start = None if options.start is None else weights_file(options.start)
     return TrainJob(
@@ -112,6 +113,17 @@ def _job(
         memory=force.size.budget,
         start=start,
     )
+
+
+def _depth(store: SplitStore) -> int:
+    """Rows of a 3D patch: as many as the lowest slab has, in whole steps of the network."""
+    lowest = min(stop - start for start, stop in (*store.training, *store.held_out))
+    if lowest < DEPTH_STEP:
+        raise InputError(
+            f"a slab of {lowest} rows: a 3D network learns from at least {DEPTH_STEP}, take "
+            "dims=2 with denoise.slices=5, say, or other rows"
+        )
+    return lowest // DEPTH_STEP * DEPTH_STEP
 
 
 def threads_to_train(force: Workforce) -> int:

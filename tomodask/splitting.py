@@ -30,7 +30,7 @@ from tomodask.learn.options import TrainingOptions
 from tomodask.learn.splits import choose_num_splits
 from tomodask.plan import SplitNeed
 from tomodask.projectors import prepare_backend
-from tomodask.recipe import DenoiseOptions, Recipe, run_hash
+from tomodask.recipe import DenoiseOptions, Recipe, VolumeOptions, run_hash
 from tomodask.reconstruct import FBP
 from tomodask.reconstruct.fbp import view_radius
 from tomodask.reconstruct.splits import split_shares
@@ -90,8 +90,9 @@ class SplitPlan:
         slabs = json.dumps([self.training, self.held_out])
         views = hashlib.sha256(together(self.views)).hexdigest()
         plan = self.plan
+        recipe = plan.recipe.plain().model_copy(update={"volume": VolumeOptions()})
         return run_hash(
-            plan.recipe.plain(), plan.scan.signal, input_digest=plan.scan.input_digest,
+            recipe, plan.scan.signal, input_digest=plan.scan.input_digest,
             center=plan.center, splits=asdict(self.options.splits), views=views, slabs=slabs,
         )  # fmt: skip
 

@@ -235,7 +235,8 @@ def held_out_batches(patches: Patches, most_voxels: int) -> Iterator[Batch]:
 
     What is left out where there are more is spread evenly. The same for every call.
     """
-    places = _grid(patches)
+    if not (places := _grid(patches)):
+        return
     pairs = pairs_of(patches.store.num_splits, patches.strategy)
     each = patches.shape.side**2 * patches.shape.depth * len(pairs)
     keep = max(1, min(len(places), most_voxels // each))
