@@ -120,6 +120,25 @@ def test_tiles_keep_every_voxel_once_and_lie_on_the_networks_grid(stride, length
     assert (owners == 1).all()
 
 
+@given(
+    stride=st.sampled_from([1, 4]),
+    length=st.integers(1, 60),
+    halo=st.integers(0, 5),
+    kept=st.integers(1, 12),
+)
+def test_tiles_within_a_size_are_as_few_as_of_that_size_and_none_could_be_smaller(
+    stride, length, halo, kept
+):
+    length, most, halo = length * stride, (2 * halo + kept) * stride, halo * stride
+    tiling = Tiling.within(length, most, halo, stride)
+    number = len(list(tiling.spans()))
+    assert tiling.tile <= most
+    assert number == len(list(Tiling(length, most, halo, stride).spans()))
+    if number > 1 and tiling.tile > 2 * halo + stride:
+        smaller = Tiling(length, tiling.tile - stride, halo, stride)
+        assert len(list(smaller.spans())) > number
+
+
 @pytest.mark.parametrize(("length", "tile", "halo"), [(30, 24, 4), (32, 22, 4), (32, 24, 5)])
 def test_tiles_off_the_networks_grid_are_refused(length, tile, halo):
     with pytest.raises(InputError, match="no multiple of the network's stride 4"):

@@ -61,6 +61,15 @@ class Tiling:
                 f"least {2 * self.halo + self.stride}"
             )
 
+    @classmethod
+    def within(cls, length: int, most: int, halo: int, stride: int) -> Tiling:
+        """As few tiles as those of `most` voxels, and no larger than that takes."""
+        if most >= length:
+            return cls(length, length, 0, stride)
+        largest = cls(length, most, halo, stride)
+        number = len(list(largest.spans()))
+        return cls(length, _up(-(-(length - 2 * halo) // number), stride) + 2 * halo, halo, stride)
+
     def spans(self) -> Iterator[tuple[Span, Span]]:
         """What each tile reads, and what of it is kept; every voxel is kept once."""
         if self.tile >= self.length:
@@ -212,8 +221,8 @@ class TiledNetwork:
                 target[:] = output[cut][:, : target.shape[1], : target.shape[2]]
 
     def _spans(self, length: int) -> list[tuple[Span, Span]]:
-        tile = length if self.tile is None else min(self.tile, length)
-        return list(Tiling(length, tile, self.halo, self.stride).spans())
+        most = length if self.tile is None else self.tile
+        return list(Tiling.within(length, most, self.halo, self.stride).spans())
 
     def _outputs(
         self, x: np.ndarray, before: int, num_rows: int
