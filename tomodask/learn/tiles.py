@@ -232,12 +232,13 @@ class TiledNetwork:
             volume = torch.from_numpy(x).to(self.device)
             yield slice(num_rows), self._output(volume[None, None])[0, before : before + num_rows]
             return
-        together = max(1, self._voxels() // (x.shape[1] * x.shape[2]))
+        area = x.shape[1] * x.shape[2]
+        together = max(2 if area < ALONE else 1, self._voxels() // area)
         for start in range(0, num_rows, together):
             stop = min(start + together, num_rows)
             rows = torch.from_numpy(x[start : stop + self.slices - 1]).to(self.device)
             batch = rows.unfold(0, self.slices, 1).movedim(-1, 1)  # views: a row is there once
-            if stop - start == 1 and x[0].size < ALONE:
+            if stop - start == 1 and area < ALONE:
                 batch = batch.expand(2, -1, -1, -1)
             yield slice(start, stop), self._output(batch)[: stop - start, 0]
 
