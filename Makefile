@@ -14,11 +14,15 @@ $(VENV)/.core: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+$(VENV)/.learn: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --editable '.[learn]'
+	@touch $@
+
 $(VENV)/.installed: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --editable '.[bench,learn,test,dev]'
 	@touch $@
 
-demo: $(VENV)/.core
+demo: $(VENV)/.learn
 	$(BIN)/tomodask demo --output demo
 
 test: $(VENV)/.installed

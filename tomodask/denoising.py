@@ -198,6 +198,7 @@ def denoise_rows(
         assert total is not None
         if len(stacks) > 1:
             total /= np.float32(len(stacks))
+        total[stacks[0][low - first : high - first] == 0] = 0  # outside the field of view
         if slab is None:
             slab = arrays.empty((stop - start, *total.shape[1:]))
         slab[low - start : high - start] = total

@@ -164,6 +164,19 @@ def model_layer(path: Path) -> Layer:
     return Layer(str(path), {**kept, "denoise": {"splits": splits, "slices": card["slices"]}})
 
 
+def describe_model(path: Path) -> str:
+    """A line on how a model was trained."""
+    card = model_card(path)
+    training, ((name, _),) = card["training"], card["network"].items()
+    million = training.get("voxels_seen", 0) / 1e6
+    told = f"{name} on {card['num_splits']} splits, {million:.3g} million voxels"
+    if training.get("seconds_taken"):
+        told += f" in {training['seconds_taken']:.0f} s"
+    if training.get("held_out_loss") is not None:
+        told += f", held-out loss {training['held_out_loss']:.4g}"
+    return told
+
+
 # ---- the plan of a denoised volume -------------------------------------------------------------
 
 

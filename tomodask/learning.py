@@ -186,7 +186,15 @@ def finish_model(task: FinishTask) -> dict[str, Any]:
     weights = averaged_weights(job)
     from_arrays(module, weights)
     seen = measure_receptive_field(module, job.slices, dims)
-    training = {**task.card["training"], **last_report(job)}
+    report = last_report(job)
+    taken = {
+        "voxels_seen": report["voxels"],
+        "seconds_taken": report["seconds"],
+        "held_out_loss": report["held_out"],
+        "arithmetic": report["precision"],
+        **{name: report[name] for name in ("steps", "step", "loss", "ended", "device")},
+    }
+    training = {**task.card["training"], **taken}
     card = {**task.card, "training": training}
     model = Model(
         weights=weights,

@@ -35,14 +35,22 @@ def grey_range(cuts: Sequence[Cut]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-12))
 
 
-def save_cuts(path: Path, cuts: Sequence[Cut], unit: str, title: str = "") -> tuple[float, float]:
+def save_cuts(
+    path: Path,
+    cuts: Sequence[Cut],
+    unit: str,
+    title: str = "",
+    like: Sequence[Cut] | None = None,
+) -> tuple[float, float]:
     """Draw cuts side by side with one grey scale; returns the values shown black and white.
+
+    like : cuts whose values the grey scale spans, all of them unless given.
 
     Raises
     ------
     MissingInputError : there is no folder to write the picture in.
     """
-    low, high = grey_range(cuts)
+    low, high = grey_range(cuts if like is None else like)
     widths = [max(0.3, cut.values.shape[1] / cut.values.shape[0]) for cut in cuts]
     height = min(7.0, 14.0 / sum(widths))
     figure = Figure(figsize=(height * sum(widths) + 1.2, height + 0.9), layout="constrained")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tomodask
-from tomodask.cli import arrays, clusters, control, look, planning, steps
+from tomodask.cli import arrays, clusters, control, learn, look, planning, steps
 from tomodask.cli.signals import leaving_on_signals
 from tomodask.errors import TomodaskError
 
@@ -37,6 +37,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     steps.center,
     look.preview,
     steps.reconstruct,
+    learn.train,
+    learn.denoise,
     look.export,
     look.doctor,
     look.init,

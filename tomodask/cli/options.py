@@ -65,9 +65,23 @@ PATHS: dict[str, str] = {
     "zingers": "corrections.outliers",
     "stripes": "corrections.stripes",
     "delta_beta": "corrections.paganin.delta_beta",
+    "method": "denoise.method",
+    "num_splits": "denoise.splits.num_splits",
+    "split": "denoise.splits.kind",
+    "network": "denoise.network",
+    "slices": "denoise.slices",
+    "strategy": "denoise.strategy",
+    "seconds": "denoise.training.seconds",
+    "voxels": "denoise.training.voxels",
+    "seed": "denoise.training.seed",
+    "mode": "denoise.mode",
+    "model": "denoise.model",
+    "start": "denoise.start",
+    "keep_splits": "denoise.keep_splits",
 }
 
 READ, CORRECT, RUN = "Reading", "Correcting and reconstructing", "Running"
+LEARN = "Learning"
 GEOMETRY = "Geometry other than a plain parallel beam"
 
 Source = Annotated[
@@ -164,6 +178,45 @@ Stripes = Annotated[
 DeltaBeta = Annotated[
     float | None,
     _option("--delta-beta", panel=CORRECT, text="Paganin phase retrieval with this delta/beta."),
+]
+Method = Annotated[
+    str | None,
+    _option("--method", panel=LEARN, text="noise2inverse (a network) or noise2filter (filters)."),
+]
+NumSplits = Annotated[
+    int | None,
+    _option("--num-splits", panel=LEARN, text="Splits of the views, 2, 3, 4 or 8; chosen if left."),
+]
+Split = Annotated[
+    str | None,
+    _option("--split", panel=LEARN, text="interleaved, blocks, half_turn or thinning."),
+]
+Network = Annotated[
+    str | None, _option("--network", panel=LEARN, text="unet, msdnet, dncnn, nano.")
+]
+Slices = Annotated[
+    int | None, _option("--slices", panel=LEARN, text="Neighbouring slices it sees (odd).")
+]
+Strategy = Annotated[str | None, _option("--strategy", panel=LEARN, text="X:1, 1:X or mixed.")]
+Seconds = Annotated[
+    float | None, _option("--seconds", panel=LEARN, text="Time of the training at most.")
+]
+Voxels = Annotated[
+    float | None, _option("--voxels", panel=LEARN, text="Voxels that it sees at most, as 3e8.")
+]
+Seed = Annotated[int | None, _option("--seed", panel=LEARN, text="Of weights and patches.")]
+Mode = Annotated[
+    str | None,
+    _option("--mode", panel=LEARN, text="quality (mean over the splits) or fast (one pass)."),
+]
+TrainedModel = Annotated[
+    str | None, _option("--model", panel=LEARN, text="A trained model; trained anew if left.")
+]
+Start = Annotated[
+    str | None, _option("--from", panel=LEARN, text="A model to go on from (fine-tuning).")
+]
+KeepSplits = Annotated[
+    bool, _option("--keep-splits", panel=LEARN, text="Keep the splits of all rows.")
 ]
 Cluster = Annotated[
     str | None,

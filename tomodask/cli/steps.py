@@ -181,7 +181,7 @@ def ingest_recipe(recipe: Any, json: bool) -> None:
     with LiveLine(quiet=json) as line:
         path, progress = pipeline.ingest(recipe, listener=line)
     if json:
-        o.print_json({"scan": str(path), "complete": True, **_stage(progress)})
+        o.print_json({"scan": str(path), "complete": True, **stage(progress)})
     elif progress is None:
         console.print(f"{path} is complete already")
     else:
@@ -195,10 +195,15 @@ def run_recipe(recipe: Any, json: bool, profile: bool = False) -> None:
 
     with LiveLine(quiet=json) as line:
         result = pipeline.run(recipe, listener=line)
+    if recipe.denoise is not None:
+        from tomodask.cli.learn import answer_denoised
+
+        answer_denoised(recipe, result, json)
+        return
     compared = planfact.compare(RunFolder.of(result.volume)) if result.progress else {}
     profiled = _profile(recipe, result) if profile else {}
     if json:
-        stages = {name: _stage(progress) for name, progress in result.progress.items()}
+        stages = {name: stage(progress) for name, progress in result.progress.items()}
         o.print_json(
             {
                 "volume": str(result.volume),
@@ -239,7 +244,8 @@ def _profile(recipe: Any, result: Any) -> dict[str, Any]:
     return {"path": str(profiling.write_profile(result.volume, profile)), **profile}
 
 
-def _stage(progress: Any) -> dict[str, Any]:
+def stage(progress: Any) -> dict[str, Any]:
+    """Figures of a stage, for JSON."""
     if progress is None:
         return {}
     return {

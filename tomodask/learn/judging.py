@@ -37,18 +37,23 @@ class Judgement:
 class Judge:
     """Looks at what is held out, the same patches every time."""
 
-    def __init__(self, patches: Patches | None, voxels_a_step: int, steps: int) -> None:
+    def __init__(self, patches: Patches | None) -> None:
         self.patches = patches
-        between = voxels_a_step * max(1, steps // EVALUATIONS)
-        self.most_voxels = min(MOST_VOXELS, int(SHARE * between))
 
-    def losses(self, squared_errors: Callable[[Batch], tuple[float, float]]) -> list[float]:
-        """The mean squared error of each place, by a function that gives the sum and its voxels."""
+    def voxels_for(self, trained: int) -> int:
+        """How many to look at where so many are trained on between two judgements."""
         assert self.patches is not None
         shape, num_splits = self.patches.shape, self.patches.store.num_splits
         least = LEAST_PLACES * shape.side**2 * shape.depth * num_splits
+        return max(least, min(MOST_VOXELS, int(SHARE * trained)))
+
+    def losses(
+        self, squared_errors: Callable[[Batch], tuple[float, float]], most_voxels: int
+    ) -> list[float]:
+        """The mean squared error of each place, by a function that gives the sum and its voxels."""
+        assert self.patches is not None
         found = []
-        for batch in held_out_batches(self.patches, max(least, self.most_voxels)):
+        for batch in held_out_batches(self.patches, most_voxels):
             total, voxels = squared_errors(batch)
             if voxels:
                 found.append(total / voxels)

@@ -46,9 +46,8 @@ class TrainingOptions:
     """How long a network is trained, on how much, and how fast.
 
     voxels : that the network sees at most, those of every patch of every step counted.
-    seconds : that training may take, None for as long as `voxels` take. The number of steps is
-        fixed from the speed of the first ones, so that a run that is killed and resumed ends at
-        the same step.
+    seconds : that training may take, None for as long as `voxels` take. What is learnt then
+        depends on how quick the machine was; by voxels alone it does not.
     patience : evaluations without a gain in the held-out loss before training ends, None to go on.
     rows : volume rows to learn from at most, in slabs spread over the volume.
     held_out : share of the slabs that are only looked at to judge.

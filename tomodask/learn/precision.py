@@ -1,4 +1,4 @@
-"""bfloat16 or float32, and how quick a step is: found out on noise, before a training begins."""
+"""bfloat16 or float32: found out on a batch of noise, before a training begins."""
 
 from __future__ import annotations
 
@@ -40,23 +40,6 @@ def choose_precision(net: nn.Module, shape: PatchShape, asked: Precision, device
     if asked == "auto" and short_seconds > WORTH * plain_seconds:
         return "float32"
     return "bfloat16"
-
-
-def steps_in(
-    seconds: float, net: nn.Module, shape: PatchShape, samples: int, precision: str, device: str
-) -> int:
-    """Training steps that fit into so many seconds, by the time that a few of them take."""
-    trial = copy.deepcopy(net)
-    x = _noise(shape, samples, device)
-    optimizer = torch.optim.AdamW(trial.parameters(), lr=0.0)
-    taken = []
-    for _ in range(PROBES):
-        began = time.perf_counter()
-        _gradients(trial, x, precision, device)
-        optimizer.step()
-        _wait(device)
-        taken.append(time.perf_counter() - began)
-    return int(seconds / min(taken))
 
 
 def _probe(

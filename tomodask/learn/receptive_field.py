@@ -7,15 +7,16 @@ voxel's place relative to the strides of a U-Net, so that all places within a st
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-FIRST_SIZE = 64
-LARGEST_SIZE = 2048
+LENGTHS = (128, 512, 2048)  # of the strips that are tried: longer ones where a network sees farther
 MOST_STRIDE = 64
-TOLERANCE = 1e-9  # of the output: float64 rounds at 1e-16
+LEAST_WIDTH = 16
+TOLERANCE = 1e-4  # of the output, in float32: what depends on a place differs by far more
 
 
 @dataclass(frozen=True)
@@ -33,92 +34,83 @@ class ReceptiveField:
 
 
 def measure_receptive_field(module: nn.Module, slices: int = 1, dims: int = 2) -> ReceptiveField:
-    """By gradients in float64, of a copy of the network whose weights are random.
+    """By shifts and by gradients, of a copy of the network whose weights are random.
 
     Weights that were learnt, or zeros that a training begins with, could hide what is connected.
     """
+    # positive: nothing cancels, and no ReLU is silent
+    positive = _with_weights(module, lambda w, rng: w.uniform_(0.5, 1, generator=rng).div_(_fan(w)))
+    # of both signs: details get through all layers, and so does what depends on a place
+    signed = _with_weights(module, lambda w, rng: w.normal_(0, _fan(w) ** -0.5, generator=rng))
+    signed.float()  # much quicker; positive products of many layers need float64
+    for length in LENGTHS:
+        stride = _stride(signed, slices, dims, length)
+        radius = None if stride is None else _radius(positive, slices, dims, stride, length)
+        if stride is not None and radius is not None:
+            if dims == 3:
+                return ReceptiveField((radius,) * 3, (stride,) * 3)
+            return ReceptiveField((slices // 2, radius, radius), (1, stride, stride))
+    return ReceptiveField((slices // 2, 0, 0), (1, 1, 1), equivariant=False)
+
+
+def _with_weights(
+    module: nn.Module, fill: Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+) -> nn.Module:
+    """A copy in float64, its weights filled, its biases and factors small and positive."""
     probe = copy.deepcopy(module).double().cpu().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in probe.parameters():
-            # positive: nothing cancels, and no ReLU is silent
-            parameter.uniform_(0.5, 1.0, generator=generator)
             if parameter.ndim > 1:
-                parameter.div_(parameter[0].numel())
-    stride = _stride(probe, slices, dims)
-    if stride is None:
-        return ReceptiveField((slices // 2, 0, 0), (1, 1, 1), equivariant=False)
-    radius = _radius(probe, slices, dims, stride)
-    if radius is None:
-        return ReceptiveField((slices // 2, 0, 0), (1, 1, 1), equivariant=False)
-    if dims == 3:
-        return ReceptiveField((radius,) * 3, (stride,) * 3)
-    return ReceptiveField((slices // 2, radius, radius), (1, stride, stride))
+                fill(parameter, generator)
+            else:
+                parameter.uniform_(0.1, 0.2, generator=generator)
+    return probe
 
 
-def _stride(module: nn.Module, slices: int, dims: int) -> int | None:
-    """The smallest power of two by which a shift of the input shifts the output's middle."""
+def _fan(weight: torch.Tensor) -> int:
+    """Values that each output of a layer is a sum of."""
+    return weight[0].numel()
+
+
+def _stride(module: nn.Module, slices: int, dims: int, length: int) -> int | None:
+    """The smallest power of two by which a shift of the input shifts the middle of the output."""
     generator = torch.Generator().manual_seed(1)
-    size = 2 * MOST_STRIDE if dims == 3 else 4 * MOST_STRIDE
-    seen = size // 8  # an object in the middle, so that both inputs are whole
-    blob = torch.rand(_shape(slices, dims, seen, size), generator=generator, dtype=torch.float64)
-    stride = 1
+    noise = torch.rand(_strip(slices, dims, 2 * length, MOST_STRIDE), generator=generator)
+    near = slice(length // 2 - 4, length // 2 + 4)
     with torch.inference_mode():
-        still = module(_placed(blob, size, dims, 0))
-        while stride <= MOST_STRIDE // (4 if dims == 3 else 2):
-            moved = module(_placed(blob, size, dims, stride))
-            middle = slice(size // 4, 3 * size // 4)
-            here = still[..., middle, middle]
-            there = moved[..., slice(middle.start + stride, middle.stop + stride), middle]
-            if float((here - there).abs().max()) <= TOLERANCE * float(here.abs().max()):
+        still = module(noise[..., :length, :])
+        stride = 1
+        while stride <= min(MOST_STRIDE, length // 4):
+            moved = module(noise[..., stride : stride + length, :])
+            here = still[..., near.start + stride : near.stop + stride, :]
+            if float((here - moved[..., near, :]).abs().max()) <= TOLERANCE * float(
+                here.abs().max()
+            ):
                 return stride
             stride *= 2
     return None
 
 
-def _shape(slices: int, dims: int, seen: int, size: int) -> tuple[int, ...]:
-    return (1, 1, seen, seen, seen) if dims == 3 else (1, slices, seen, seen)
+def _radius(module: nn.Module, slices: int, dims: int, stride: int, length: int) -> int | None:
+    """The longest reach of the gradient of one voxel over all places within a stride.
 
-
-def _placed(blob: Tensor, size: int, dims: int, shift: int) -> Tensor:
-    """The blob in the middle of zeros, moved along y."""
-    seen = blob.shape[-1]
-    start = (size - seen) // 2
-    plane = (size,) if dims == 3 else ()
-    whole = torch.zeros((1, blob.shape[1], *plane, size, size), dtype=blob.dtype)
-    y, x = slice(start + shift, start + shift + seen), slice(start, start + seen)
-    if dims == 3:
-        whole[:, :, x, y, x] = blob
-    else:
-        whole[..., y, x] = blob
-    return whole
-
-
-def _radius(module: nn.Module, slices: int, dims: int, stride: int) -> int | None:
-    """The longest reach of the gradient of one voxel, along y, over all places within a stride.
-
-    None where it has no end: statistics over all of an image reach everywhere.
+    None where it touches the ends of the strip. Along y alone: networks are alike along all axes.
     """
-    size = FIRST_SIZE
-    while size <= LARGEST_SIZE:
-        reach = max(_reach(module, slices, dims, size, phase) for phase in range(stride))
-        if reach < size // 2 - stride:
-            return reach
-        size *= 2
-    return None
-
-
-def _reach(module: nn.Module, slices: int, dims: int, size: int, phase: int) -> int:
-    """Along y alone: narrow in x (and z), as networks are alike along all of their axes."""
-    narrow = max(8, MOST_STRIDE // 2) if dims == 2 else 32
-    plane = (narrow,) if dims == 3 else ()
-    shape = (1, 1 if dims == 3 else slices, *plane, size, narrow)
     generator = torch.Generator().manual_seed(2)
+    width = max(LEAST_WIDTH, 2 * stride)
+    shape = _strip(slices, dims, length, width)
     x = torch.rand(shape, generator=generator, dtype=torch.float64).requires_grad_()
-    place = size // 2 + phase
-    output = module(x)
-    output[..., place, narrow // 2].sum().backward()
-    assert x.grad is not None
-    touched = x.grad.abs().amax(dim=tuple(i for i in range(x.ndim) if i != x.ndim - 2))
-    rows = torch.nonzero(touched > 0).flatten()
-    return int(max(place - int(rows[0]), int(rows[-1]) - place))
+    reach = 0
+    for place in range(length // 2, length // 2 + stride):
+        (gradient,) = torch.autograd.grad(module(x)[..., place, x.shape[-1] // 2].sum(), x)
+        touched = gradient.abs().amax(dim=tuple(i for i in range(x.ndim) if i != x.ndim - 2))
+        rows = torch.nonzero(touched > 0).flatten()
+        reach = max(reach, place - int(rows[0]), int(rows[-1]) - place)
+    return reach if reach < length // 2 - stride else None
+
+
+def _strip(slices: int, dims: int, length: int, width: int) -> tuple[int, ...]:
+    """Long along y, narrow along the others, whose borders are the same wherever it is cut."""
+    narrow = LEAST_WIDTH if dims == 3 else width
+    return (1, 1, narrow, length, narrow) if dims == 3 else (1, slices, length, width)

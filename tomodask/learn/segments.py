@@ -42,7 +42,7 @@ def take_turn(turn: Turn) -> dict[str, Any]:
         assert kept is not None
         return {"block": turn.id, **kept.numbers["report"], "peak_bytes": arrays.peak_bytes()}
     _alive[job.folder] = (job.digest, course.step, _alive[job.folder][2])
-    return {"block": turn.id, **course.report(), "peak_bytes": arrays.peak_bytes()}
+    return {"block": turn.id, **course.report(job.options), "peak_bytes": arrays.peak_bytes()}
 
 
 def _loop(job: TrainJob) -> Iterator[Course]:

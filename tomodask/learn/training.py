@@ -28,7 +28,7 @@ from tomodask.learn.networks import make_network
 from tomodask.learn.networks.weights import from_arrays
 from tomodask.learn.options import Strategy, TrainingOptions
 from tomodask.learn.patches import Batch, Batches, Patches, PatchShape
-from tomodask.learn.precision import choose_precision, steps_in
+from tomodask.learn.precision import choose_precision
 from tomodask.learn.trainlog import TrainLog
 from tomodask.splitstore import SplitStore
 
@@ -88,27 +88,29 @@ class Course:
     loss: float = math.nan  # of the last steps, on average
     judged: list[Judgement] = field(default_factory=list)
     best: list[float] = field(default_factory=list)  # by place, of the best judgement
+    judge_voxels: int = 0  # that are looked at to judge
+    turns: int = 0  # of judging
     ended: str = ""  # why
+
+    def done(self, options: TrainingOptions) -> float:
+        """The part of the training that is over, by its steps or by its time: 0 to 1."""
+        timed = 0.0 if options.seconds is None else self.seconds / options.seconds
+        return min(1.0, max(self.step / self.steps, timed))
 
     def rate(self, options: TrainingOptions) -> float:
         """The learning rate of this step: a ramp, then half a cosine."""
-        warm_up = max(1, round(options.warm_up * self.steps))
-        if self.step < warm_up:
-            return options.learning_rate * (self.step + 1) / warm_up
-        done = (self.step - warm_up) / max(1, self.steps - warm_up)
-        falling = (1 + math.cos(math.pi * min(1.0, done))) / 2
+        done, ramp = self.done(options), max(options.warm_up, 1 / self.steps)
+        if done < ramp:
+            return options.learning_rate * max(done, 1 / self.steps) / ramp
+        falling = (1 + math.cos(math.pi * (done - ramp) / max(1 - ramp, 1e-9))) / 2
         return options.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * falling)
 
-    @property
-    def evaluation_due(self) -> bool:
-        every = max(1, self.steps // EVALUATIONS)
-        return self.step % every == 0 or self.step == self.steps
-
-    def report(self) -> dict[str, Any]:
-        """What is told of it."""
+    def report(self, options: TrainingOptions) -> dict[str, Any]:
+        """What is told of it; `steps` as far as they can be foreseen."""
         last = self.judged[-1].loss if self.judged else None
+        steps = round(self.step / self.done(options)) if self.step else self.steps
         return {
-            "step": self.step, "steps": self.steps, "voxels": self.voxels,
+            "step": self.step, "steps": steps, "voxels": self.voxels,
             "seconds": round(self.seconds, 3), "waited": round(self.waited, 3),
             "loss": None if math.isnan(self.loss) else self.loss, "held_out": last,
             "precision": self.precision, "device": self.device, "ended": self.ended,
@@ -125,7 +127,7 @@ def train(job: TrainJob) -> Iterator[Course]:
     """
     torch.set_num_threads(job.threads)
     net, average, optimizer, course = begin(job)
-    judge, saved = Judge(held_out_patches(job), voxels_a_step(job), course.steps), time.monotonic()
+    judge, saved = Judge(held_out_patches(job)), time.monotonic()
     with (
         Batches(training_patches(job), course.step) as batches,
         TrainLog(job.folder, course.step) as told,
@@ -145,10 +147,12 @@ def train(job: TrainJob) -> Iterator[Course]:
             follow(average, net, job.options.ema, course.step)
             course.step, course.voxels = course.step + 1, course.voxels + batch.voxels
             course.loss = _smoothed(course.loss, float(loss.detach()))
-            if course.evaluation_due:
-                judge_average(judge, average, job, course)
             course.seconds += time.perf_counter() - began
-            told(course.report() | {"rate": optimizer.param_groups[0]["lr"]}, course.steps)
+            if course.done(job.options) * EVALUATIONS >= course.turns + 1:
+                judge_average(judge, average, job, course)
+            told(
+                course.report(job.options) | {"rate": optimizer.param_groups[0]["lr"]}, course.steps
+            )
             if course.ended or time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 save(job, net, average, optimizer, course)
                 yield course
@@ -182,9 +186,6 @@ def begin(job: TrainJob) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, C
         return net, average, optimizer, _take_up(kept, net, average, optimizer)
     precision = choose_precision(net, job.shape(), job.options.precision, device)
     steps = max(LEAST_STEPS, math.ceil(job.options.voxels / voxels_a_step(job)))
-    if job.options.seconds is not None:
-        fits = steps_in(job.options.seconds, net, job.shape(), samples(job), precision, device)
-        steps = min(steps, max(LEAST_STEPS, fits))
     course = Course(steps, precision, device)
     save(job, net, average, optimizer, course)
     return net, average, optimizer, course
@@ -267,7 +268,10 @@ def _smoothed(mean: float, loss: float) -> float:
 
 def judge_average(judge: Judge, average: nn.Module, job: TrainJob, course: Course) -> None:
     """Look at what is held out, and end the training where nothing is gained any more."""
+    course.turns = int(course.done(job.options) * EVALUATIONS)
     if judge.patches is not None:
+        began = time.perf_counter()
+        course.judge_voxels = course.judge_voxels or judge.voxels_for(course.voxels)
 
         def squared_errors(batch: Batch) -> tuple[float, float]:
             x, y, inside = to_tensors(batch, job, course.device)
@@ -275,15 +279,18 @@ def judge_average(judge: Judge, average: nn.Module, job: TrainJob, course: Cours
                 error = (average(x).float() - y) * inside
             return float(error.square().sum()), float(inside.sum())
 
-        losses = judge.losses(squared_errors)
+        losses = judge.losses(squared_errors, course.judge_voxels)
         found = compare(losses, course.best, course.step, course.voxels)
         course.judged.append(found)
         if found.gained or not course.best:
             course.best = losses
         if is_enough(course.judged, job.options.patience):
             course.ended = f"no gain in held-out loss for {job.options.patience} evaluations"
+        course.seconds += time.perf_counter() - began
     if course.step >= course.steps:
-        course.ended = "all steps are done"
+        course.ended = "all voxels of the budget are seen"
+    elif course.done(job.options) >= 1:
+        course.ended = "its time is over"
 
 
 # ---- to and from the disk ------------------------------------------------------------------
@@ -303,7 +310,7 @@ def save(
         for name, value in moments.items()
     }
     numbers = {**vars(course), "judged": [vars(one) for one in course.judged]}
-    numbers |= {"digest": job.digest, "report": course.report()}
+    numbers |= {"digest": job.digest, "report": course.report(job.options)}
     save_checkpoint(job.folder, Checkpoint(course.step, tensors, numbers))
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 NETWORKS = {
     "unet": "tomodask.learn.networks.unet:UNet",
+    "msdnet": "tomodask.learn.networks.msdnet:MSDNet",
+    "dncnn": "tomodask.learn.networks.dncnn:DnCNN",
+    "nano": "tomodask.learn.networks.nano:Nano",
 }
 DEFAULT_NETWORK = "unet"
 
