@@ -24,6 +24,7 @@ PACKAGES = {
 }
 
 BASE = {
+    "learn.options",
     "tomodask",
     "arrays",
     "threads",
@@ -38,7 +39,18 @@ BASE = {
 }
 METHODS = {"preprocess", "calibrate", "projectors", "reconstruct", "learn"}
 # files of `learn` that are on other shelves than its methods
-LEARN_APART = {"model", "checkpoint", "trainlog", "patches", "judging", "precision", "training"}
+LEARN_APART = {
+    "options",
+    "apply",
+    "model",
+    "checkpoint",
+    "trainlog",
+    "patches",
+    "judging",
+    "precision",
+    "training",
+    "segments",
+}
 STORAGE = {
     "learn.model",
     "learn.checkpoint",
@@ -63,13 +75,16 @@ RUNTIME = {
     "blockwise",
     "cluster",
     "plan",
+    "learn.apply",
     "learn.patches",
     "learn.judging",
     "learn.precision",
     "learn.training",
+    "learn.segments",
 }
 FRONT = {
     "recipe",
+    "commented",
     "layers",
     "provenance",
     "pipeline",
@@ -91,6 +106,11 @@ FRONT = {
     "coupled",
     "run_geometry",
     "stream",
+    "denoising",
+    "learned",
+    "learning",
+    "splitting",
+    "splitrows",
     "profiling",
     "samples",
     "pictures",

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tomodask.cli.options import layer_of_flags
+from tomodask.commented import write_commented
 from tomodask.errors import MissingInputError, RecipeError
 from tomodask.layers import Layer, assignments, environment_layer, recipe_file, resolve
 from tomodask.preprocess import CORRECTIONS
-from tomodask.recipe import Recipe, parse_range, run_hash, write_commented
+from tomodask.recipe import Recipe, parse_range, run_hash
 
 
 def recipe(*overrides: str, **settings) -> Recipe:

@@ -25,15 +25,12 @@ from tomodask.learn.noise2inverse import inputs_of, mean_of
 from tomodask.learn.options import Strategy
 from tomodask.learn.tiles import TiledNetwork
 from tomodask.ledger import Ledger
-from tomodask.projections import Projections
-from tomodask.reconstruct.splits import reconstruct_splits
-from tomodask.runplan import Job, corrected_rows, slices_of
+from tomodask.runplan import Job
+from tomodask.splitrows import GROUP_ROWS, SplitRows, Splitting, load_split_rows
 from tomodask.stream import in_order
 from tomodask.volumestore import Volume
 
 Mode = Literal["fast", "quality"]
-
-GROUP_ROWS = 16  # of slices that are reconstructed and denoised together
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +58,20 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class ScanInputs:
-    """Reconstructed from the scan: of all views in `fast` mode, else of all splits but one."""
+    """Reconstructed from the scan: of all of it in `fast` mode, else of all splits but one."""
 
     job: Job
     first_row: int
-    views: tuple[np.ndarray, ...]
+    splitting: Splitting
     strategy: Strategy
     mode: Mode
 
     def load(self, start: int, stop: int) -> ReconstructedRows:
-        return ReconstructedRows(self, corrected_rows(self.job, *self._rows(start, stop)), start)
+        with_splits = self.mode == "quality"
+        rows = load_split_rows(
+            self.job, self.splitting, *self._rows(start, stop), start, with_splits=with_splits
+        )
+        return ReconstructedRows(rows, self.strategy, self.mode)
 
     def bytes_read(self, start: int, stop: int) -> int:
         read, _ = self._rows(start, stop)
@@ -83,23 +84,21 @@ class ScanInputs:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedRows:
-    """Corrected projections of rows from `start` on, of which any are reconstructed when asked."""
+    """Corrected projections of some rows, of which any are reconstructed when asked."""
 
-    inputs: ScanInputs
-    projections: Projections
-    start: int
+    rows: SplitRows
+    strategy: Strategy
+    mode: Mode
 
     @property
     def counts(self) -> Mapping[str, int]:
-        return self.projections.counts
+        return self.rows.counts
 
     def stacks(self, start: int, stop: int) -> list[np.ndarray]:
-        inputs, job = self.inputs, self.inputs.job
-        sinograms, A = slices_of(job, self.projections, start - self.start, stop - self.start)
-        if inputs.mode == "fast":
-            return [job.algorithm(sinograms, A)]
-        made = reconstruct_splits(job.algorithm, sinograms, A, inputs.views, with_full=False)
-        seen = inputs_of(len(inputs.views), inputs.strategy)
+        if self.mode == "fast":
+            return [self.rows.full(start, stop)]
+        made = self.rows.splits(start, stop, with_full=False)
+        seen = inputs_of(len(made.splits), self.strategy)
         return [mean_of(made.splits, which, made.weights) for which in seen]
 
 

@@ -32,7 +32,6 @@ from tomodask.learn.apply import activation_bytes, choose_tile
 from tomodask.learn.model import Model, check_fits, load_model, model_card
 from tomodask.learn.networks import make_network
 from tomodask.learn.receptive_field import ReceptiveField
-from tomodask.learn.splits import split_views
 from tomodask.learning import train_model
 from tomodask.ledger import Ledger
 from tomodask.pipeline import Result, begin_volume, followed, for_workers, scan_of, with_jobs
@@ -45,6 +44,7 @@ from tomodask.runlog import RunLog, keep_recipe
 from tomodask.runplan import RunPlan, plan_run
 from tomodask.samples import required
 from tomodask.scan import Scan
+from tomodask.splitrows import Splitting
 from tomodask.splitstore import SplitStore, splits_metadata
 from tomodask.splitting import make_splits, plan_splits
 from tomodask.volumestore import Volume, VolumeSpec, volume_metadata
@@ -255,12 +255,8 @@ class DenoisePlan:
         if self.run is None:
             return VolumeInputs(self.source)
         job, options = self.run.job(volume.path, volume.uuid), _options(self.recipe)
-        views = split_views(
-            self.run.scan.geometry.angles, self.model.num_splits, options.splits.kind,
-            options.splits.block_views,
-        ).views  # fmt: skip
-        first_row = self.run.rows[0]
-        return ScanInputs(job, first_row, views, self.model.strategy, options.mode)
+        splitting = Splitting(self.model.num_splits, options.splits)
+        return ScanInputs(job, self.run.rows[0], splitting, self.model.strategy, options.mode)
 
 
 def _plan(
@@ -289,7 +285,10 @@ def _plan(
     run = plan_run(recipe.plain(), scan, force.size, center)
     check_fits(model, run.spec.value_unit, source)
     _tell_other_noise(model, recipe)
-    tile = _tile(model, run.spec, DenoiseNeed(run.need(), model.num_splits), force.size)
+    splitting = Splitting(model.num_splits, options.splits)
+    tile = _tile(
+        model, run.spec, DenoiseNeed(run.need(), model.num_splits, splitting.copies), force.size
+    )
     return DenoisePlan(
         recipe, Path(scan.path), path, model, model_card(path)["weights"]["sha256"], run,
         scan.input_digest, run.spec, tile, force.size.threads,

@@ -55,6 +55,11 @@ class StreamNeed:
         a_row = self.projector.per_row + self.algorithm.row_bytes(geometry) + self.slice_bytes
         return self.projector.fixed + max(correcting, corrected + rows * a_row)
 
+    def corrected_bytes(self, rows: int) -> int:
+        """Corrected projections of so many rows and their halo."""
+        views, width = self.scan.geometry.num_angles, self._width
+        return FLOAT32 * views * self._read_rows(rows) * width
+
     def writing(self, rows: int) -> int:
         """The volume, its pyramid, and shards on their way to the disk."""
         return rows * self.slice_bytes + write_bytes(self.spec, rows)
@@ -80,12 +85,14 @@ class SplitNeed:
     """Declared memory of a task that makes all splits of a block, slab by slab.
 
     stream : of the same run without splits. group_rows : of a slab, reconstructed together.
+    copies : of the corrected projections, one for each thinned split.
     """
 
     stream: StreamNeed
     num_splits: int
     slab_rows: int
     group_rows: int
+    copies: int = 1
 
     def bytes(self, rows: int) -> int:
         """Of a block of so many rows: its projections, all splits of a slab and of a group."""
@@ -93,6 +100,7 @@ class SplitNeed:
         geometry = stream.scan.geometry.take_columns(*stream.columns)
         projector = splits_need(stream.projector, stream.algorithm, geometry, self.num_splits)
         computing = replace(stream, projector=projector).computing(rows)
+        computing += (self.copies - 1) * stream.corrected_bytes(rows)
         copies = 2 if slab > self.group_rows else 1  # groups are joined
         slices = copies * slab * (self.num_splits + 1) * stream.slice_bytes
         return (
@@ -114,6 +122,7 @@ class DenoiseNeed:
 
     stream: StreamNeed
     num_splits: int
+    copies: int = 1
     group_rows: int = 16
 
     def bytes(self, rows: int) -> int:
@@ -122,6 +131,7 @@ class DenoiseNeed:
         geometry = stream.scan.geometry.take_columns(*stream.columns)
         projector = splits_need(stream.projector, stream.algorithm, geometry, self.num_splits)
         computing = replace(stream, projector=projector).computing(rows)
+        computing += (self.copies - 1) * stream.corrected_bytes(rows)
         slices = (2 * self.num_splits + 4) * group * stream.slice_bytes
         written = rows * stream.slice_bytes + write_bytes(stream.spec, rows)
         return stream.reading(rows) + computing + slices + written + SMALL_THINGS

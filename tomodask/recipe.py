@@ -6,10 +6,8 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from dask.utils import parse_bytes
 from pydantic import (
     BaseModel,
@@ -21,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from tomodask.errors import MissingInputError, RecipeError, TomodaskError, nearest
+from tomodask.errors import RecipeError, TomodaskError, nearest
 from tomodask.ingest.source import SourceOptions
 from tomodask.learn.networks import DEFAULT_NETWORK, NETWORKS, load_network
 from tomodask.learn.options import SplitOptions, Strategy, TrainingOptions
@@ -75,14 +73,14 @@ def name_and_parameters(kind: str, choice: object) -> tuple[str, Mapping[str, An
     raise RecipeError(f"{kind}: give a name or `name: {{parameter: value}}`, not {choice!r}")
 
 
-def _canonical(table: Mapping[str, Any], kind: str, choice: object) -> Tree:
+def canonical(table: Mapping[str, Any], kind: str, choice: object) -> Tree:
     """{name: {every parameter: its value}}: what is stored and hashed."""
     name, built = build(table, kind, choice)
     return {name: dataclasses.asdict(built)}
 
 
 def _algorithm(choice: object) -> Tree:
-    return _canonical(ALGORITHMS, "algorithm", choice)
+    return canonical(ALGORITHMS, "algorithm", choice)
 
 
 def _corrections(choices: object) -> list[Tree] | None:
@@ -90,7 +88,7 @@ def _corrections(choices: object) -> list[Tree] | None:
         return None
     if not isinstance(choices, list | tuple):
         raise RecipeError(f"corrections: give a list, not {choices!r}")
-    return [_canonical(CORRECTIONS, "corrections", choice) for choice in choices]
+    return [canonical(CORRECTIONS, "corrections", choice) for choice in choices]
 
 
 def _default_corrections(signal: str) -> tuple[str, ...]:
@@ -418,35 +416,3 @@ def _known(path: list[str]) -> Iterable[str]:
     }
     model = sections.get(path[0], Recipe) if len(path) > 1 else Recipe
     return model.model_fields
-
-
-# ---- a recipe to begin with ------------------------------------------------------------------
-
-
-def write_commented(path: Path, *, source: str | None = None, output: str | None = None) -> None:
-    """Write a recipe with every setting, its default and what it means.
-
-    Raises
-    ------
-    RecipeError : the file exists; a recipe is never overwritten.
-    """
-    if path.exists():
-        raise RecipeError(f"{path} exists: choose another name, a recipe is never overwritten")
-    if not path.resolve().parent.is_dir():
-        raise MissingInputError(
-            f"there is no folder {path.resolve().parent} to write {path.name} in"
-        )
-    named = Recipe(source=source or "scan.h5", output=output or "volume.zarr")
-    lines = ["# Recipe of tomodask: edit, then `tomodask run " + path.name + "`.", ""]
-    values = named.as_dict()
-    for name, field in Recipe.model_fields.items():
-        lines.append(f"# {field.description}")
-        lines += _yaml_lines(name, values[name])
-        lines.append("")
-    path.write_text("\n".join(lines))
-
-
-def _yaml_lines(name: str, value: Any) -> list[str]:
-    if name == "corrections":
-        value = [_canonical(CORRECTIONS, name, choice) for choice in DEFAULT_CORRECTIONS]
-    return yaml.safe_dump({name: value}, sort_keys=False).rstrip().splitlines()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,22 @@ from tomodask.custody import custody, refuse_foreign, refuse_replaced, tell_what
 from tomodask.errors import InputError, MemoryBudgetError, OutputExistsError
 from tomodask.geometry import ParallelBeam
 from tomodask.learn.options import TrainingOptions
-from tomodask.learn.splits import choose_num_splits, split_views
+from tomodask.learn.splits import choose_num_splits
 from tomodask.plan import SplitNeed
-from tomodask.projections import Projections
 from tomodask.projectors import prepare_backend
 from tomodask.recipe import DenoiseOptions, Recipe, run_hash
 from tomodask.reconstruct import FBP
 from tomodask.reconstruct.fbp import view_radius
-from tomodask.reconstruct.splits import SplitSlices, reconstruct_splits, split_shares
-from tomodask.runplan import Job, RunPlan, corrected_rows, plan_run, slices_of
+from tomodask.reconstruct.splits import split_shares
+from tomodask.runplan import Job, RunPlan, plan_run
 from tomodask.scan import Scan
 from tomodask.shards import ShardEntry
+from tomodask.splitrows import GROUP_ROWS, Splitting, load_split_rows, together
 from tomodask.splitstore import Slab, SplitStore, create_splits, remove_splits, splits_metadata
 from tomodask.stream import in_order
 from tomodask.volumestore import VolumeSpec
 
 SLAB_ROWS = {1: 8, 2: 16, 3: 32}  # plain slices, with neighbours, 3D
-GROUP_ROWS = 16  # reconstructed at a time: one batch of lanes
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +51,13 @@ log = logging.getLogger(__name__)
 class SplitPlan:
     """Splits of a run's plan, nothing written yet.
 
-    views : rising indices of each split's views. why : K, in words.
+    splitting : K and how; why : K, in words.
     training, held_out : rows of the volume, in slabs.
     """
 
     plan: RunPlan
     options: DenoiseOptions
-    views: tuple[np.ndarray, ...]
+    splitting: Splitting
     why: str
     slab_rows: int
     block_rows: int
@@ -67,7 +66,18 @@ class SplitPlan:
 
     @property
     def num_splits(self) -> int:
-        return len(self.views)
+        return self.splitting.num_splits
+
+    @property
+    def views(self) -> tuple[np.ndarray, ...]:
+        """Rising indices of each split's views."""
+        return self.splitting.views(self.plan.scan.geometry.angles).views
+
+    def shares(self) -> np.ndarray:
+        """(K,) weights of the splits."""
+        if self.splitting.is_thinning:
+            return np.full(self.num_splits, 1 / self.num_splits)
+        return split_shares(self.plan.recipe.reconstructor(), self.geometry, self.views)
 
     @property
     def spec(self) -> VolumeSpec:
@@ -78,7 +88,7 @@ class SplitPlan:
     def digest(self) -> str:
         """Of all that decides the splits' bytes, and which rows they have."""
         slabs = json.dumps([self.training, self.held_out])
-        views = hashlib.sha256(b"".join(some.tobytes() for some in self.views)).hexdigest()
+        views = hashlib.sha256(together(self.views)).hexdigest()
         plan = self.plan
         return run_hash(
             plan.recipe.plain(), plan.scan.signal, input_digest=plan.scan.input_digest,
@@ -133,11 +143,12 @@ def plan_splits(recipe: Recipe, scan: Scan, workers: Workers, center: float | No
     num_splits = asked.num_splits
     if num_splits is None:
         num_splits, why = choose_num_splits(scan.geometry.num_angles, width)
-    views = split_views(scan.geometry.angles, num_splits, asked.kind, asked.block_views).views
+    splitting = Splitting(num_splits, asked)
+    splitting.views(scan.geometry.angles)  # refused now if it can't be
     kind = 3 if _dims(options) == 3 else 2 if options.slices > 1 else 1
     slab_rows = SLAB_ROWS[kind]
     training, held_out = choose_slabs(plan.spec.shape[0], slab_rows, options.training)
-    need = SplitNeed(plan.need(), num_splits, slab_rows, GROUP_ROWS)
+    need = SplitNeed(plan.need(), num_splits, slab_rows, GROUP_ROWS, splitting.copies)
     if need.bytes(slab_rows) > workers.budget:
         raise MemoryBudgetError(
             f"a slab of {slab_rows} rows of {num_splits} splits needs "
@@ -146,7 +157,7 @@ def plan_splits(recipe: Recipe, scan: Scan, workers: Workers, center: float | No
         )
     grain = max(slab_rows, scan.chunk_shape[1] // slab_rows * slab_rows)  # decoded together
     block_rows = grain if need.bytes(grain) <= workers.budget else slab_rows
-    return SplitPlan(plan, options, views, why, slab_rows, block_rows, training, held_out)
+    return SplitPlan(plan, options, splitting, why, slab_rows, block_rows, training, held_out)
 
 
 def choose_slabs(
@@ -182,7 +193,7 @@ class SplitTask:
 
     job: Job
     block: Block
-    views: tuple[np.ndarray, ...]
+    splitting: Splitting
     store: Path
     slab_rows: int
 
@@ -196,13 +207,13 @@ def split_block(task: SplitTask) -> dict[str, Any]:
     job, block = task.job, task.block
     store = SplitStore.open(task.store)
     refuse_replaced(task.store, store.uuid, job.ledger)
-    projections = corrected_rows(job, block.read, block.needed)
     shards: list[ShardEntry] = []
     moments = np.zeros(3)
     start, stop = block.write.rows
+    rows = load_split_rows(job, task.splitting, block.read, block.needed, start)
     for low in range(start, stop, task.slab_rows):
         high = min(stop, low + task.slab_rows)
-        made = split_slab(job, projections, task.views, low - start, high - start)
+        made = rows.slab(low, high)
         shards += store.write(low, made.splits, made.full)
         moments += _moments(made.full)
     report = {
@@ -210,29 +221,12 @@ def split_block(task: SplitTask) -> dict[str, Any]:
         "rows": stop - start,
         "bytes_read": job.scan.bytes_read((block.read.start, block.read.stop)),
         "bytes_written": sum(shard.size for shard in shards),
-        "counts": dict(projections.counts),
+        "counts": dict(rows.counts),
         "peak_bytes": arrays.peak_bytes(),
         "moments": moments.tolist(),
     }
     store.ledger.record(block.id, in_order(shards), report)
     return report
-
-
-def split_slab(
-    job: Job, projections: Projections, views: Sequence[np.ndarray], start: int, stop: int
-) -> SplitSlices:
-    """All splits of some rows of a block, a batch of rows at a time."""
-    made: list[SplitSlices] = []
-    for low in range(start, stop, GROUP_ROWS):
-        sinograms, A = slices_of(job, projections, low, min(stop, low + GROUP_ROWS))
-        made.append(reconstruct_splits(job.algorithm, sinograms, A, views))
-    if len(made) == 1:
-        return made[0]
-    return replace(
-        made[0],
-        splits=np.concatenate([part.splits for part in made], axis=1),
-        full=np.concatenate([part.full for part in made if part.full is not None]),
-    )
 
 
 def _moments(full: np.ndarray | None) -> np.ndarray:
@@ -259,7 +253,7 @@ def make_splits(
         job = replace(split.plan.job(path, store.uuid), ledger=store.ledger, sub_rows=GROUP_ROWS)
         done = store.ledger.intact(path)
         tasks = [
-            SplitTask(job, block, split.views, path, split.slab_rows)
+            SplitTask(job, block, split.splitting, path, split.slab_rows)
             for block in split.blocks(done)
         ]
         progress = None
@@ -288,7 +282,7 @@ def _begin(split: SplitPlan, path: Path, overwrite: bool) -> SplitStore:
     elif not _is_begun(path):
         refuse_foreign(path)
     geometry = split.geometry
-    shares = split_shares(split.plan.recipe.reconstructor(), geometry, split.views)
+    shares = split.shares()
     return create_splits(
         path, split.spec, digest=split.digest, weights=list(shares),
         training=split.training, held_out=split.held_out,

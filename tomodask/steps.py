@@ -29,10 +29,11 @@ from tomodask.cluster.joining import JoinOptions, join
 from tomodask.cluster.run import Listener, silent
 from tomodask.cluster.scripts import Request, batch_script
 from tomodask.cluster.standing import serve
+from tomodask.commented import write_commented
 from tomodask.export import export_volume
 from tomodask.forecast import Forecast
 from tomodask.layers import Layer, assignments, recipe_file, resolve
-from tomodask.recipe import Recipe, write_commented
+from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
 
 __all__ = [

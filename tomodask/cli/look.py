@@ -160,7 +160,7 @@ def init(
     json: o.Json = False,
 ) -> None:
     """Write a recipe with every setting, its default and what it means."""
-    from tomodask.recipe import write_commented
+    from tomodask.commented import write_commented
 
     write_commented(recipe, source=source, output=output)
     if json:

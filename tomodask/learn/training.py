@@ -32,7 +32,6 @@ from tomodask.learn.precision import choose_precision
 from tomodask.learn.trainlog import TrainLog
 from tomodask.splitstore import SplitStore
 
-LEAST_STEPS = 20  # of a training whose time is short
 FINAL_RATE = 0.02  # of the highest learning rate, at the end
 CLIP = 1.0  # norm of the gradient at most
 CHECKPOINT_SECONDS = 10.0  # between two
@@ -139,7 +138,7 @@ def train(job: TrainJob) -> Iterator[Course]:
             loss = loss_of(net, batch, job, course)
             if not bool(torch.isfinite(loss)):
                 save(job, net, average, optimizer, course)
-                raise _diverged(float(loss), course, job)
+                raise _diverged(float(loss.detach()), course, job)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), CLIP)
@@ -185,7 +184,7 @@ def begin(job: TrainJob) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, C
     if kept is not None and kept.numbers["digest"] == job.digest:
         return net, average, optimizer, _take_up(kept, net, average, optimizer)
     precision = choose_precision(net, job.shape(), job.options.precision, device)
-    steps = max(LEAST_STEPS, math.ceil(job.options.voxels / voxels_a_step(job)))
+    steps = math.ceil(job.options.voxels / voxels_a_step(job))
     course = Course(steps, precision, device)
     save(job, net, average, optimizer, course)
     return net, average, optimizer, course

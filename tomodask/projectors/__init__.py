@@ -175,7 +175,10 @@ class Projector:
         checked = self._checked_sinograms(sinograms)
         if isinstance(self._backend, FilteringBackend):
             return self._in_lengths(self._backend.filtered_adjoint(checked, row_filter))
-        return self._in_lengths(self._backend.adjoint(self._filtered(checked, row_filter)))
+        filtered = np.empty(self.range_shape, np.float32)
+        for row, sinogram in enumerate(checked):
+            row_filter.apply(sinogram, out=filtered[row])
+        return self._in_lengths(self._backend.adjoint(filtered))
 
     def filtered_adjoint_parts(
         self,
@@ -196,19 +199,13 @@ class Projector:
         if isinstance(self._backend, SplittingBackend):
             parted = self._backend.filtered_adjoint_parts(checked, row_filter, parts)
             return self._in_lengths(parted)
-        filtered = self._filtered(checked, row_filter)
         volumes = np.empty((len(parts), *self.domain_shape), np.float32)
         for volume, part in zip(volumes, parts, strict=True):
+            some = np.ascontiguousarray(checked[:, part.views])
             one = self.views(part.views)
-            some = np.ascontiguousarray(filtered[:, part.views])
-            np.multiply(one._backend.adjoint(some), np.float32(part.scale), out=volume)
-        return self._in_lengths(volumes)
-
-    def _filtered(self, sinograms: np.ndarray, row_filter: RowFilter) -> np.ndarray:
-        filtered = np.empty(self.range_shape, np.float32)
-        for row, sinogram in enumerate(sinograms):
-            row_filter.apply(sinogram, out=filtered[row])
-        return filtered
+            made = one.filtered_adjoint(some, response, weights[part.views], pad_mode)
+            np.multiply(made, np.float32(part.scale), out=volume)
+        return volumes
 
     def widened(self, before: int, after: int) -> Projector:
         """The same volume on a detector with more columns at both ends."""

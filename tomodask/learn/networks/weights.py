@@ -12,9 +12,10 @@ from tomodask.errors import FormatError
 
 
 def to_arrays(module: nn.Module) -> dict[str, np.ndarray]:
-    """Weights by name, float32, on the host."""
+    """Weights by name, float32, on the host, in C order, as safetensors ignores strides."""
     return {
-        name: value.detach().float().cpu().numpy() for name, value in module.state_dict().items()
+        name: value.detach().float().cpu().contiguous().numpy()
+        for name, value in module.state_dict().items()
     }
 
 
