@@ -283,7 +283,7 @@ def _plan(
         recipe, scan, volume_metadata(output), splits_metadata(beside(path, ".splits"))
     )
     run = plan_run(recipe.plain(), scan, force.size, center)
-    check_fits(model, run.spec.value_unit, source)
+    _check_model(model, run.spec, options, source)
     _tell_other_noise(model, recipe)
     splitting = Splitting(model.num_splits, options.splits)
     tile = _tile(
@@ -309,7 +309,7 @@ def _plan_of_volume(recipe: Recipe, source: Path, path: Path, workers: Workers) 
     volume, model = Volume.open(source), load_model(path)
     if not volume.metadata["complete"]:
         raise UnfinishedError(f"{source} is not complete: run the command that makes it again")
-    check_fits(model, volume.spec.value_unit, source)
+    _check_model(model, volume.spec, options, source)
     spec = replace(volume.spec, chunk_rows=recipe.volume.chunk_rows, levels=recipe.volume.levels)
     tile = _tile(model, spec, StoredNeed(spec), workers)
     digest = hashlib.sha256(f"{volume.uuid} {volume.metadata['recipe_hash']}".encode()).hexdigest()
@@ -339,6 +339,11 @@ def _kept_center(recipe: Recipe, scan: Scan, *known: Mapping[str, Any] | None) -
             geometry = metadata.get("geometry", metadata)
             return float(geometry["center_of_rotation"])
     return None
+
+
+def _check_model(model: Model, spec: VolumeSpec, options: DenoiseOptions, source: Path) -> None:
+    slices = options.slices if "slices" in options.model_fields_set else None
+    check_fits(model, spec.value_unit, source, slices=slices, voxel_size_um=spec.voxel_size_um)
 
 
 def _tell_other_noise(model: Model, recipe: Recipe) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +22,18 @@ from safetensors.numpy import load, save
 
 from tomodask.errors import FormatError, InputError, MissingInputError, OutputExistsError
 from tomodask.learn.options import Strategy
-from tomodask.shards import remove_partials, swap_in, sync_folder
+from tomodask.shards import PARTIAL_NAME, remove_partials, swap_in, sync_folder
 
 FORMAT_VERSION = 1
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 KINDS = ("noise2inverse", "noise2filter")
 PICKLES = (".pt", ".pth", ".pkl", ".ckpt")
+OTHER_SIZE = 1.25  # voxels so many times as large are said to be others than those trained on
+
+_WEIGHTS_NAME = re.compile(r"weights(-[0-9a-f]{16})?\.safetensors")
+_LOOK = f"a model is a folder with {CARD} and {WEIGHTS}, as `tomodask train` makes it"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +66,24 @@ class Model:
     data: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        wrong = {
+            "network": not isinstance(self.network, Mapping),
+            "slices": not _counts(self.slices) or self.slices % 2 == 0,
+            "depth": not _counts(self.depth),
+            "num_splits": not _counts(self.num_splits),
+            "shift": not _is_number(self.shift),
+            "scale": not _is_number(self.scale) or self.scale <= 0,
+            "radius": len(self.radius) != 3 or not all(_counts(n, 0) for n in self.radius),
+            "stride": len(self.stride) != 3 or not all(_counts(n) for n in self.stride),
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise InputError(
+                    f"a model with {name}={getattr(self, name)!r}: slices are odd, counts at least "
+                    "1, radius and stride of three whole numbers, the scale more than 0"
+                )
+
     def card(self) -> dict[str, Any]:
         """All but the weights."""
         tree = {name: value for name, value in vars(self).items() if name != "weights"}
@@ -71,39 +98,62 @@ def save_model(path: Path, model: Model, *, overwrite: bool = False) -> str:
     Raises
     ------
     OutputExistsError : something else is at the path, or a model and `overwrite` is not set.
-    OSError : no space; a model that was there is kept.
+    OSError : no space; a model that was there is kept, and nothing beside it.
     """
     path = Path(path)
-    known = {CARD, WEIGHTS}
-    if path.exists() and not path.is_dir():
-        raise OutputExistsError(f"{path} is a file: a model is a folder, choose another path")
-    if path.is_dir():
-        remove_partials(path)
-        strangers = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry.name))
-        if strangers and not known & {entry.name for entry in path.iterdir()}:
-            raise OutputExistsError(
-                f"{path} holds {strangers[0]}, not a model: choose another path"
-            )
-        if (path / CARD).exists() and not overwrite:
-            raise OutputExistsError(
-                f"{path} holds a model already: choose another path, or give --overwrite"
-            )
-    path.mkdir(exist_ok=True)
+    before = _replaceable(path, overwrite)
     content = save(
         {name: np.require(array, requirements="C") for name, array in model.weights.items()}
     )
     digest = hashlib.sha256(content).hexdigest()
-    name = f"weights-{digest[:16]}.safetensors" if (path / CARD).exists() else WEIGHTS
-    card = {"format_version": FORMAT_VERSION, **model.card()}
-    card["weights"] = {"file": name, "sha256": digest, "size": len(content)}
-    swap_in(path / name, content)
-    sync_folder(path)
-    swap_in(path / CARD, json.dumps(card, indent=2).encode())
+    name = WEIGHTS if before is None else f"weights-{digest[:16]}.safetensors"
+    named = {"file": name, "sha256": digest, "size": len(content)}
+    card = {"format_version": FORMAT_VERSION, **model.card(), "weights": named}
+    text = json.dumps(card, indent=2).encode()  # what JSON can't hold stops it before it begins
+    path.mkdir(exist_ok=True)
+    remove_partials(path)
+    try:
+        swap_in(path / name, content)
+        sync_folder(path)
+        swap_in(path / CARD, text)
+    except OSError:
+        if name != before:
+            (path / name).unlink(missing_ok=True)
+        raise
     sync_folder(path)
     for entry in path.iterdir():
-        if entry.suffix == ".safetensors" and entry.name != name:
+        if _WEIGHTS_NAME.fullmatch(entry.name) and entry.name != name:
             entry.unlink()  # of the model that was replaced
     return digest
+
+
+def _replaceable(path: Path, overwrite: bool) -> str | None:
+    """The weights' file of the model at the path, None where there is none yet.
+
+    Raises OutputExistsError where something else is there, or a model that is not to be replaced.
+    """
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise OutputExistsError(f"{path} is a file: a model is a folder, choose another path")
+    if not (path / CARD).exists():
+        strangers = sorted(entry.name for entry in path.iterdir() if not _is_left(entry.name))
+        if strangers:
+            raise OutputExistsError(
+                f"{path} holds {strangers[0]}, not a model: choose another path"
+            )
+        return None
+    try:
+        known = str(_card(path)["weights"]["file"])
+    except FormatError as error:
+        raise OutputExistsError(
+            f"{error}. It is not replaced: choose another path, or remove it"
+        ) from error
+    if not overwrite:
+        raise OutputExistsError(
+            f"{path} holds a model already: choose another path, or give --overwrite"
+        )
+    return known
 
 
 def load_model(path: Path | str) -> Model:
@@ -121,6 +171,11 @@ def load_model(path: Path | str) -> Model:
         content = (path / named["file"]).read_bytes()
     except OSError as error:
         raise FormatError(f"{path}: its weights {named['file']} can't be read: {error}") from error
+    if len(content) != named["size"]:
+        raise FormatError(
+            f"{path}: {named['file']} has {len(content)} bytes, {CARD} says {named['size']}: it "
+            "was copied in part, copy or train it again"
+        )
     digest = hashlib.sha256(content).hexdigest()
     if digest != named["sha256"]:
         raise FormatError(
@@ -143,16 +198,22 @@ def model_card(path: Path | str) -> dict[str, Any]:
     Raises MissingInputError and FormatError as `load_model` does.
     """
     path = Path(path)
-    look = f"a model is a folder with {CARD} and {WEIGHTS}, as `tomodask train` makes it"
-    if path.suffix in PICKLES:
-        raise FormatError(f"{path} is a pickle, which could run code when it is read: {look}")
+    pickle = path if path.suffix in PICKLES else None
+    if pickle is None and path.is_dir() and not (path / CARD).exists():
+        pickle = next((file for file in sorted(path.iterdir()) if file.suffix in PICKLES), None)
+    if pickle is not None:
+        raise FormatError(f"{pickle} is a pickle, which could run code when it is read: {_LOOK}")
     if not path.exists():
-        raise MissingInputError(f"there is no model {path}: {look}")
+        raise MissingInputError(f"there is no model {path}: {_LOOK}")
+    return _card(path)
+
+
+def _card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads((path / CARD).read_bytes())
         version = int(card["format_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path} is no model ({error}): {look}") from error
+        raise FormatError(f"{path} is no model ({error}): {_LOOK}") from error
     if version > FORMAT_VERSION:
         raise FormatError(
             f"{path} has format version {version}, this tomodask reads up to {FORMAT_VERSION}: "
@@ -160,21 +221,52 @@ def model_card(path: Path | str) -> dict[str, Any]:
         )
     if card.get("kind") not in KINDS:
         raise FormatError(f"{path} is of kind {card.get('kind')!r}: one of {KINDS} is expected")
+    named = card.get("weights")
+    if not isinstance(named, dict) or not {"file", "sha256", "size"} <= set(named):
+        raise FormatError(f"{path} is damaged: {CARD} does not say what its weights are")
+    if not _WEIGHTS_NAME.fullmatch(str(named["file"])):  # nothing outside of the folder is read
+        raise FormatError(
+            f"{path}: its weights are said to be in {named['file']!r}, {WEIGHTS} is expected"
+        )
     return dict(card)
 
 
-def check_fits(model: Model, value_unit: str, where: Path | str) -> None:
-    """Refuse a volume whose values are not those that a model was trained on.
+def check_fits(
+    model: Model,
+    value_unit: str,
+    where: Path | str,
+    *,
+    slices: int | None = None,
+    voxel_size_um: float | None = None,
+) -> None:
+    """Refuse a volume or a recipe that a model is not for; tell of other voxels.
+
+    slices : neighbours that the recipe asks for. voxel_size_um : of the volume.
 
     Raises
     ------
-    InputError : another unit, in which the same numbers mean something else.
+    InputError : another unit, in which the same numbers mean something else; another number of
+        slices.
     """
     if model.value_unit != value_unit:
         raise InputError(
             f"the model was trained on values in {model.value_unit}, {where} has {value_unit}: "
             "give the scan the pixel size that it was trained with, or train anew"
         )
+    if slices is not None and slices != model.slices:
+        raise InputError(
+            f"the model sees {model.slices} neighbouring slices, denoise.slices={slices} asks for "
+            f"others: take {model.slices}, or train anew"
+        )
+    then = model.pixel_size_um
+    if then is None or voxel_size_um is None:
+        return
+    if not 1 / OTHER_SIZE <= voxel_size_um / then <= OTHER_SIZE:
+        log.warning(
+            "the model was trained on voxels of %.4g um, %s has %.4g um: what it takes for noise "
+            "depends on their size; compare the result with that of a model of this scan",
+            then, where, voxel_size_um,
+        )  # fmt: skip
 
 
 def weights_file(path: Path | str) -> Path:
@@ -182,5 +274,14 @@ def weights_file(path: Path | str) -> Path:
     return Path(path) / str(model_card(path)["weights"]["file"])
 
 
-def _is_ours(name: str) -> bool:
-    return name == CARD or (name.startswith("weights") and name.endswith(".safetensors"))
+def _is_left(name: str) -> bool:
+    """Whether a kill before the first `model.json` can have left it."""
+    return _WEIGHTS_NAME.fullmatch(name) is not None or PARTIAL_NAME.search(name) is not None
+
+
+def _counts(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
