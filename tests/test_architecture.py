@@ -108,6 +108,7 @@ FRONT = {
     "stream",
     "denoising",
     "learned",
+    "filtering",
     "learning",
     "splitting",
     "splitrows",

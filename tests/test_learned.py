@@ -248,3 +248,17 @@ def test_elements_of_a_job_array_refuse_to_train(scan, tmp_path):
     recipe.write_text(json.dumps(tree))
     with pytest.raises(RecipeError, match="trains one network for all"):
         steps.prepare(recipe)
+
+
+def test_filters_are_learnt_and_applied_as_a_model(scan, client, tmp_path):
+    options = {"method": "noise2filter"}
+    output = tmp_path / "v.zarr"
+    result = steps.denoise(scan, output, client=client, denoise=options, **SMALL)
+    assert set(result.progress) == {"train", "denoise"}
+    assert volume_metadata(output)["denoised"]["kind"] == "noise2filter"
+    assert steps.denoise(scan, output, client=client, denoise=options, **SMALL).progress == {}
+    again = tmp_path / "again.zarr"
+    steps.denoise(scan, again, tmp_path / "v.model", client=client, **SMALL)
+    np.testing.assert_array_equal(Volume.open(again).read(), Volume.open(output).read())
+    with pytest.raises(RecipeError, match="applied to projections: give the scan"):
+        steps.denoise(output, tmp_path / "b.zarr", tmp_path / "v.model", client=client)

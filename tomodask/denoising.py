@@ -48,8 +48,25 @@ class Rows(Protocol):
         ...
 
 
+class Applied(Protocol):
+    """What inputs are put through: a network by tiles, or nothing where filters did it all."""
+
+    dims: int
+    tile: int | None
+    missing: int
+
+    def reach(self, start: int, stop: int, num_rows: int) -> tuple[int, int]: ...
+
+    def __call__(self, stack: np.ndarray, before: int = 0, after: int = 0) -> np.ndarray: ...
+
+
 class Inputs(Protocol):
     """Where a network's inputs come from; small and picklable."""
+
+    @property
+    def after(self) -> Applied | None:
+        """What they are put through, where that is not the model's network."""
+        ...
 
     def load(self, start: int, stop: int) -> Rows: ...
 
@@ -65,6 +82,7 @@ class ScanInputs:
     splitting: Splitting
     strategy: Strategy
     mode: Mode
+    after: None = None
 
     def load(self, start: int, stop: int) -> ReconstructedRows:
         with_splits = self.mode == "quality"
@@ -107,6 +125,7 @@ class VolumeInputs:
     """Read from a reconstruction that is there."""
 
     path: Path
+    after: None = None
 
     def load(self, start: int, stop: int) -> StoredRows:
         return StoredRows(Volume.open(self.path).read(0, z=slice(start, stop)), start)
@@ -156,7 +175,9 @@ def denoise_block(task: DenoiseTask) -> dict[str, Any]:
     """
     volume = Volume.open(task.volume)
     refuse_replaced(task.volume, volume.uuid, task.ledger)
-    network = _network(task.model, task.digest, task.tile, task.threads)
+    network: Applied = task.inputs.after or _network(
+        task.model, task.digest, task.tile, task.threads
+    )
     begun, shards = network.missing, []
     bytes_read, counts = 0, dict[str, int]()
     start, stop = task.block.write.rows
@@ -182,9 +203,7 @@ def denoise_block(task: DenoiseTask) -> dict[str, Any]:
     return report
 
 
-def denoise_rows(
-    network: TiledNetwork, rows: Rows, start: int, stop: int, num_rows: int
-) -> np.ndarray:
+def denoise_rows(network: Applied, rows: Rows, start: int, stop: int, num_rows: int) -> np.ndarray:
     """Rows [start, stop) of the denoised volume of `num_rows`, the mean over the inputs."""
     slab: np.ndarray | None = None
     for low, high in _groups(start, stop, network):
@@ -205,7 +224,7 @@ def denoise_rows(
     return slab
 
 
-def _groups(start: int, stop: int, network: TiledNetwork) -> Iterator[tuple[int, int]]:
+def _groups(start: int, stop: int, network: Applied) -> Iterator[tuple[int, int]]:
     """Rows that are denoised together; in 3D all of them, as their halo is wide."""
     together = stop - start if network.dims == 3 else GROUP_ROWS
     for low in range(start, stop, together):

@@ -26,6 +26,7 @@ from tomodask.coupled import is_coupled
 from tomodask.custody import custody
 from tomodask.denoising import DenoiseTask, Inputs, ScanInputs, VolumeInputs, denoise_block
 from tomodask.errors import InputError, RecipeError, UnfinishedError
+from tomodask.filtering import FilterInputs, train_filters
 from tomodask.geometry import ParallelBeam
 from tomodask.layers import Layer
 from tomodask.learn.apply import activation_bytes, choose_tile
@@ -45,7 +46,7 @@ from tomodask.runplan import RunPlan, plan_run
 from tomodask.samples import required
 from tomodask.scan import Scan
 from tomodask.splitrows import Splitting
-from tomodask.splitstore import SplitStore, splits_metadata
+from tomodask.splitstore import splits_metadata
 from tomodask.splitting import make_splits, plan_splits
 from tomodask.volumestore import Volume, VolumeSpec, volume_metadata
 
@@ -92,16 +93,19 @@ def train(
         listener = with_jobs(told, force)
         scan, ingested = scan_of(recipe, force, listener)
         progress = {} if ingested is None else {"ingest": ingested}
-        _, store, made = _train(recipe, scan, model, force, listener)
-    report = model_card(model)["training"]
-    return Trained(model, store.path, str(store.metadata["why"]), report, progress | made)
+        made = _train(recipe, scan, model, force, listener)
+    card = model_card(model)
+    why = str(card["data"]["why"])
+    return Trained(model, beside(model, ".splits"), why, card["training"], progress | made)
 
 
 def _train(
     recipe: Recipe, scan: Scan, path: Path, force: Workforce, listener: Listener
-) -> tuple[Model, SplitStore, dict[str, Progress]]:
+) -> dict[str, Progress]:
     _refuse_coupled(recipe)
-    options, progress = _options(recipe), {}
+    options, progress = _options(recipe), dict[str, Progress]()
+    if options.method == "noise2filter":
+        return train_filters(recipe, scan, path, force, listener)
     splits = beside(path, ".splits")
     split = plan_splits(
         recipe, scan, force.size, _kept_center(recipe, scan, splits_metadata(splits))
@@ -110,10 +114,10 @@ def _train(
     store, made = make_splits(split, splits, force, listener, overwrite=recipe.overwrite)
     if made is not None:
         progress["split"] = made
-    model, trained = train_model(options, store, path, force, listener, overwrite=recipe.overwrite)
+    _, trained = train_model(options, store, path, force, listener, overwrite=recipe.overwrite)
     if trained is not None:
         progress["train"] = trained
-    return model, store, progress
+    return progress
 
 
 def denoise(recipe: Recipe, *, client: Client | None = None, listener: Listener = silent) -> Result:
@@ -255,6 +259,8 @@ class DenoisePlan:
         if self.run is None:
             return VolumeInputs(self.source)
         job, options = self.run.job(volume.path, volume.uuid), _options(self.recipe)
+        if self.model.kind == "noise2filter":
+            return FilterInputs(job, self.run.rows[0], self.model_path, self.weights)
         splitting = Splitting(self.model.num_splits, options.splits)
         return ScanInputs(job, self.run.rows[0], splitting, self.model.strategy, options.mode)
 
@@ -276,8 +282,7 @@ def _plan(
     if ingested is not None:
         progress["ingest"] = ingested
     if options.model is None:
-        made = _train(recipe, scan, path, force, listener)[2]
-        progress |= made
+        progress |= _train(recipe, scan, path, force, listener)
     model = load_model(path)
     center = _kept_center(
         recipe, scan, volume_metadata(output), splits_metadata(beside(path, ".splits"))
@@ -302,6 +307,10 @@ def _plan_of_volume(recipe: Recipe, source: Path, path: Path, workers: Workers) 
             f"{source} is a volume: to learn to denoise takes the scan, whose views can be split; "
             "give the scan, or a trained model with --model"
         )
+    if model_card(path)["kind"] == "noise2filter":
+        raise RecipeError(
+            f"{path} holds filters, which are applied to projections: give the scan, not {source}"
+        )
     if options.mode == "quality":
         raise RecipeError(
             f"{source} is a volume, of which there are no splits: take mode fast, or give the scan"
@@ -321,6 +330,8 @@ def _plan_of_volume(recipe: Recipe, source: Path, path: Path, workers: Workers) 
 
 def _tile(model: Model, spec: VolumeSpec, need: Any, workers: Workers) -> int | None:
     """The side of a tile, in the memory that reading, reconstructing and writing leave."""
+    if model.kind == "noise2filter":
+        return None
     dims = 3 if model.depth > 1 else 2
     field = ReceptiveField(model.radius, model.stride, model.equivariant)
     rows = spec.chunk_rows + 2 * model.radius[0]

@@ -69,7 +69,7 @@ class FBP:
             volume: np.ndarray = A.on_slices(self, sinograms)
             return volume
         radius = self.radius(A.geometry)
-        sinograms, A, weights = self._prepared(sinograms, A)
+        sinograms, A, weights = self.prepared(sinograms, A)
         volume = A.filtered_adjoint(sinograms, self._response(A), weights, self.pad_mode)
         if self.circle:
             clear_outside(volume, radius)
@@ -84,7 +84,7 @@ class FBP:
             them, so that the sum of the parts times their shares is FBP of all views, exactly.
         """
         radius = self.radius(A.geometry)
-        sinograms, A, weights = self._prepared(sinograms, A)
+        sinograms, A, weights = self.prepared(sinograms, A)
         shares = np.array([weights[some].sum() for some in views]) / weights.sum()
         parts = [Part(some, 1 / share) for some, share in zip(views, shares, strict=True)]
         volumes = A.filtered_adjoint_parts(
@@ -100,7 +100,7 @@ class FBP:
         seen_by_all = view_radius(geometry)
         return far_radius(geometry) if is_half_acquisition(geometry) else seen_by_all
 
-    def _prepared(
+    def prepared(
         self, sinograms: np.ndarray, A: Projector
     ) -> tuple[np.ndarray, Projector, np.ndarray]:
         """Sinograms and projector in which each line counts once, and the weights of the views."""
