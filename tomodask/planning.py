@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from tomodask.hardware import FILE_NAME, Hardware
 from tomodask.measure import measure_hardware
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
+
+
+log = logging.getLogger(__name__)
 
 
 def plan(
@@ -41,6 +45,12 @@ def plan(
     ------
     MemoryBudgetError, PlanError : it can't fit.
     """
+    if recipe.denoise is not None:
+        log.warning(
+            "this plan is of the reconstruction alone: training takes the time that the recipe's "
+            "denoise.training gives it, and denoising is not foreseen yet"
+        )
+        recipe = recipe.plain()
     given = Hardware.from_tree(dict(stated or {}), "stated hardware")
     known = Hardware() if file is None else Hardware.read(file)
     if measure:

@@ -33,14 +33,17 @@ class Dtype(StrEnum):
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for files and pictures.")] = Path("demo"),
     seed: Annotated[int | None, typer.Option(help="Of the sample and its hidden axis.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Of training; 0: reconstruct only.")] = 60,
     workers: o.NumWorkers = None,
     json: o.Json = False,
 ) -> None:
-    """Simulate a scan with known truth, reconstruct it from its raw file, and score the result."""
+    """Simulate a noisy scan with known truth, reconstruct and denoise it, and score the results."""
     from tomodask import demo as main_job
 
     with LiveLine(quiet=json) as line:
-        answer = main_job.demo(output, seed=seed, workers=workers, listener=line)
+        answer = main_job.demo(
+            output, seed=seed, workers=workers, seconds_to_train=seconds, listener=line
+        )
     if json:
         o.print_json(answer)
     else:
