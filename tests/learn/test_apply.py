@@ -68,7 +68,7 @@ class Buffered(nn.Module):
 
 
 def test_activations_count_what_is_alive_at_once_not_all_that_was_made():
-    """Thirty layers take no more than three, and a buffer counts though no layer made it."""
+    """Thirty layers take no more than three; a buffer counts, and what the library copies."""
     few, many = (
         nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1), *[nn.Conv2d(32, 32, 3, padding=1) for _ in range(n)]
@@ -76,7 +76,7 @@ def test_activations_count_what_is_alive_at_once_not_all_that_was_made():
         for n in (2, 29)
     )
     assert activation_bytes(many, 1, 2) == activation_bytes(few, 1, 2)
-    assert 4 * 64 <= activation_bytes(few, 1, 2) <= 4 * 120
+    assert 4 * 96 <= activation_bytes(few, 1, 2) <= 4 * 120
     assert 4 * 41 <= activation_bytes(Buffered(), 1, 2) <= 4 * 100
 
 

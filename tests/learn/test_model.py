@@ -149,6 +149,16 @@ def test_a_full_disk_leaves_the_model_before_and_nothing_else(saved, monkeypatch
     assert files_of(saved) == before
 
 
+def test_a_full_disk_leaves_weights_that_both_models_have(saved, monkeypatch):
+    save_model(saved, model_of(1), overwrite=True)
+    before = files_of(saved)
+    with monkeypatch.context() as patched:
+        counted_writes(patched, 1, OSError(errno.ENOSPC, "No space left on device"))
+        with pytest.raises(OSError, match="No space left"):
+            save_model(saved, model_of(1, data={"shape": [1, 2, 3]}), overwrite=True)
+    assert files_of(saved) == before
+
+
 @pytest.mark.parametrize("fail_at", [0, 1])
 def test_after_a_full_disk_a_first_model_can_be_written(tmp_path, monkeypatch, fail_at):
     path = tmp_path / "a.model"
