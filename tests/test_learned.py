@@ -262,3 +262,17 @@ def test_filters_are_learnt_and_applied_as_a_model(scan, client, tmp_path):
     np.testing.assert_array_equal(Volume.open(again).read(), Volume.open(output).read())
     with pytest.raises(RecipeError, match="applied to projections: give the scan"):
         steps.denoise(output, tmp_path / "b.zarr", tmp_path / "v.model", client=client)
+
+
+def test_splits_of_all_rows_are_kept_when_asked(scan, client, tmp_path):
+    few = {**DENOISE, "training": {**TRAINING, "rows": 16}}
+    first = steps.train(scan, tmp_path / "a.model", client=client, denoise=few, center=24.0)
+    full = SplitStore.open(first.splits).full
+    assert np.isnan(full.read()).any(axis=(1, 2)).sum() == 24  # of 40 rows
+    steps.train(
+        scan, tmp_path / "a.model", client=client, denoise={**few, "keep_splits": True}, center=24.0
+    )
+    store = SplitStore.open(first.splits)
+    assert np.isfinite(store.full.read()).all()
+    together = np.mean([store.split(k).read() for k in range(store.num_splits)], axis=0)
+    np.testing.assert_allclose(together, store.full.read(), atol=1e-5 * np.abs(together).max())

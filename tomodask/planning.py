@@ -15,7 +15,6 @@ from tomodask.measure import measure_hardware
 from tomodask.recipe import Recipe
 from tomodask.runfolder import RunFolder
 
-
 log = logging.getLogger(__name__)
 
 

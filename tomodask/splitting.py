@@ -111,9 +111,11 @@ class SplitPlan:
         return centered.take_rows(*plan.rows).take_columns(*plan.columns)
 
     def blocks(self, done: Collection[str]) -> list[Block]:
-        """Slabs that are to be learnt from or held out, and are not done."""
-        wanted = {slab[0] // self.slab_rows for slab in (*self.training, *self.held_out)}
+        """Slabs that are to be learnt from, held out or kept, and are not done."""
         total = math.ceil(self.spec.shape[0] / self.slab_rows)
+        wanted = {slab[0] // self.slab_rows for slab in (*self.training, *self.held_out)}
+        if self.options.keep_splits:
+            wanted = set(range(total))
         known = chunk_rows_done(done, self.slab_rows, self.spec.shape[0])
         return plan_blocks(
             self.spec.shape,
