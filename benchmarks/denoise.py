@@ -160,7 +160,17 @@ def _job(
     return TrainJob(
         folder / "training", store.path, "benchmark", network, 1, 1, strategy, training,
         float(values.mean()), float(values.std()), scan.radius, options.threads, 2**32,
+        signal=_signal(splits[:, :, scan.disc], strategy),
     )  # fmt: skip
+
+
+def _signal(splits: np.ndarray, strategy: str) -> float:
+    """The share of the input's variance that it has in common with the target."""
+    a, b = (split.ravel().astype(np.float64) for split in splits[:2])
+    common = float(np.cov(a, b)[0, 1])
+    if strategy == "supervised":
+        return common / float(a.var())
+    return common / (common + (float(a.var()) - common) / (len(splits) - 1))
 
 
 def _trained(

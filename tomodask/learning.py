@@ -111,6 +111,7 @@ def _job(
         radius=float(metadata["radius"]),
         threads=threads_to_train(force),
         memory=force.size.budget,
+        signal=float(metadata["signal"]),
         start=start,
     )
 

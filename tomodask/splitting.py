@@ -33,7 +33,7 @@ from tomodask.projectors import prepare_backend
 from tomodask.recipe import DenoiseOptions, Recipe, VolumeOptions, run_hash
 from tomodask.reconstruct import FBP
 from tomodask.reconstruct.fbp import view_radius
-from tomodask.reconstruct.splits import split_shares
+from tomodask.reconstruct.splits import SplitSlices, split_shares
 from tomodask.runplan import Job, RunPlan, plan_run
 from tomodask.scan import Scan
 from tomodask.shards import ShardEntry
@@ -211,14 +211,14 @@ def split_block(task: SplitTask) -> dict[str, Any]:
     store = SplitStore.open(task.store)
     refuse_replaced(task.store, store.uuid, job.ledger)
     shards: list[ShardEntry] = []
-    moments = np.zeros(3)
+    moments = np.zeros(7)
     start, stop = block.write.rows
     rows = load_split_rows(job, task.splitting, block.read, block.needed, start)
     for low in range(start, stop, task.slab_rows):
         high = min(stop, low + task.slab_rows)
         made = rows.slab(low, high)
         shards += store.write(low, made.splits, made.full)
-        moments += _moments(made.full)
+        moments += _moments(made)
     report = {
         "block": block.id,
         "rows": stop - start,
@@ -232,11 +232,15 @@ def split_block(task: SplitTask) -> dict[str, Any]:
     return report
 
 
-def _moments(full: np.ndarray | None) -> np.ndarray:
-    """Number, sum and sum of squares of the voxels that are not 0, outside the disc, or missing."""
-    assert full is not None
-    values = full[np.isfinite(full) & (full != 0)].astype(np.float64)
-    return np.array([values.size, values.sum(), values @ values])
+def _moments(made: SplitSlices) -> np.ndarray:
+    """(7,) sums over the voxels that are neither 0 (outside the disc) nor missing.
+
+    Of 1, the full reconstruction f, f^2, two splits a and b, a b and a^2.
+    """
+    assert made.full is not None
+    known = np.isfinite(made.full) & (made.full != 0)
+    f, a, b = (values[known].astype(np.float64) for values in (made.full, *made.splits[:2]))
+    return np.array([f.size, f.sum(), f @ f, a.sum(), b.sum(), a @ b, a @ a])
 
 
 # ---- all of them -------------------------------------------------------------------------------
@@ -311,10 +315,19 @@ def _is_begun(path: Path) -> bool:
 
 
 def _normalisation(store: SplitStore) -> dict[str, float]:
-    """Mean and standard deviation of the full reconstruction, over all slabs that were made."""
+    """Mean and standard deviation of the full reconstruction over all slabs that were made.
+
+    signal : the share of the variance of K-1 splits' mean that they have in common with another.
+    """
     reports = [entry.report for _, entry in sorted(store.ledger.done().items())]
-    voxels, total, squares = np.sum([report["moments"] for report in reports], axis=0)
-    if not voxels:
+    total = np.sum([report["moments"] for report in reports], axis=0)
+    if not total[0]:
         raise InputError(f"{store.path}: the reconstruction holds no number, so nothing is learnt")
-    mean = total / voxels
-    return {"shift": float(mean), "scale": math.sqrt(max(squares / voxels - mean**2, 1e-30))}
+    mean, square, a, b, product, a_square = total[1:] / total[0]
+    signal, noise = product - a * b, a_square - a**2 - (product - a * b)
+    of_input = signal + max(noise, 0.0) / (store.num_splits - 1)
+    return {
+        "shift": float(mean),
+        "scale": math.sqrt(max(square - mean**2, 1e-30)),
+        "signal": float(np.clip(signal / max(of_input, 1e-30), 0, 1)),
+    }

@@ -48,4 +48,6 @@ def make_store(path: Path, noisy: np.ndarray, held_out=((8, 16),)) -> SplitStore
     full = noisy.mean(axis=0)
     for start, stop in slabs:
         store.write(start, noisy[:, start:stop], full[start:stop])
-    return store.note(shift=float(full.mean()), scale=float(full.std()), radius=shape[0] / 2)
+    return store.note(
+        shift=float(full.mean()), scale=float(full.std()), radius=shape[0] / 2, signal=0.1
+    )

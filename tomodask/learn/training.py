@@ -46,6 +46,7 @@ class TrainJob:
 
     folder : of its checkpoints and its log. digest : of all that decides the weights.
     shift, scale : the normalisation, (volume - shift) / scale. radius : pixels that all views see.
+    signal : share of the input's variance that is the object, as far as the splits tell.
     start : safetensors file of weights to begin with, of the same network.
     """
 
@@ -62,6 +63,7 @@ class TrainJob:
     radius: float
     threads: int
     memory: int
+    signal: float = 0.0
     start: Path | None = None
 
     @property
@@ -174,6 +176,8 @@ def begin(job: TrainJob) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, C
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(job.options.seed)
     net = make_network(job.network, job.slices).to(device)
+    if isinstance(kept := getattr(net, "kept", None), nn.Parameter):
+        nn.init.constant_(kept, job.signal)  # what best predicts by a factor alone
     if job.start is not None:
         from_arrays(net, load_file(job.start))
     average = copy.deepcopy(net).requires_grad_(requires_grad=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from tomodask.errors import InputError
@@ -40,9 +41,9 @@ class DnCNN:
 
 
 class Stack(nn.Module):
-    """Convolutions one after the other, ReLUs between them; the middle slice less what they give.
+    """Convolutions one after the other, ReLUs between them, and a part of the middle slice.
 
-    The last one begins with zeros.
+    The last one begins with zeros, `kept` with the share of the input that is no noise (`UNet`).
     """
 
     def __init__(self, dims: int, slices: int, widths: list[int], sizes: list[int]) -> None:
@@ -54,11 +55,12 @@ class Stack(nn.Module):
                 layers.append(nn.ReLU(inplace=True))
             layers.append(conv(dims, inputs, [*widths, 1][number], size))
         self.layers = nn.Sequential(*layers)
+        self.kept = nn.Parameter(torch.zeros(()))
         initialise(self, 0.0, layers[-1])
         to_fast_layout(self, dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, slices, y, x) or (batch, 1, z, y, x) -> one channel of the same size."""
         middle = x[:, x.shape[1] // 2 : x.shape[1] // 2 + 1]
-        output: Tensor = middle - self.layers(x)
+        output: Tensor = self.kept * middle + self.layers(x)
         return output

@@ -1,7 +1,7 @@
 """The smallest network: three layers, for a first look in seconds.
 
 That of Mansour and Heckel 2023, doi:10.1109/CVPR52729.2023.01347: two layers of 3 x 3 and one of
-1 x 1, which predict the noise.
+1 x 1.
 """
 
 from __future__ import annotations

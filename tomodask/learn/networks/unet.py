@@ -52,8 +52,9 @@ class UNet:
 class UNetModule(nn.Module):
     """Gives the middle slice of what it is given, denoised.
 
-    The last layer begins with zeros, and the input is added with a factor that is learnt and begins
-    at 0: what is mostly noise is better forgotten than corrected.
+    The last layer begins with zeros, and the input is added with a factor, `kept`, that is learnt:
+    a training begins with the share of the input that is no noise. What is mostly noise is better
+    forgotten than corrected.
     """
 
     def __init__(self, options: UNet, slices: int) -> None:
