@@ -46,11 +46,6 @@ class NoisyScan:
         rows, _, columns = self.y.shape
         return rows, columns, columns
 
-    @property
-    def counts(self) -> np.ndarray:
-        """(row, angle, column) photons that were counted, half of one added."""
-        return np.asarray(self.photons * np.exp(-self.y))
-
     @cached_property
     def fourier(self) -> Projector:
         """A for FBP, which is what it has by default."""
@@ -93,6 +88,11 @@ class NoisyScan:
     def part(self, rows: slice) -> NoisyScan:
         """Some rows alone, to choose parameters on."""
         return replace(self, y=self.y[rows], exact=self.exact[rows])
+
+    def views(self, some: slice) -> NoisyScan:
+        """All rows of some views."""
+        y, exact = (np.ascontiguousarray(each[:, some]) for each in (self.y, self.exact))
+        return replace(self, y=y, exact=exact, angles=self.angles[some])
 
     def psnr(self, volume: np.ndarray) -> float:
         """dB, relative to the clean volume's range."""
