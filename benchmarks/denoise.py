@@ -1,15 +1,19 @@
-"""What does each way to denoise make of one noisy scan, in how long?
+"""What does Noise2Inverse see in one noisy scan that filters, variation and patches don't?
 
     python benchmarks/denoise.py --output benchmarks/results/denoise.json --pictures docs
 
-A foam of 256 columns, 1024 views of 20 photons (`noisy_foam.py`). Windows of FBP, total variation
-and non-local means are tuned against the truth on a few rows, so that they are at their best, and
-scored on all rows of the test; what is learnt sees the noisy scan alone. "Supervised" trains the
-same network for the same time on clean targets: the most that it could learn. auto-denoise gets the
-same splits, threads and time, and the best of its settings. PSNR is against clean FBP, its range
-for the peak, within 0.98 of the field of view.
+A foam in 1024 views of 20 photons a pixel, half of which it absorbs (`noisy_foam.py`), and one
+volume by each method: FBP by several windows, total variation and non-local means with the best
+parameters for this very foam (`denoisers.py`), our networks, and auto-denoise with its own
+(`peers/auto_denoise.py`), each trained for the same time on the same threads. The upper bound is
+the same network trained on another foam's truth (`learned.py`).
 
-`--only METHOD ...` runs some and keeps the others' results.
+PSNR, SSIM and Fourier shell correlation are against FBP of the exact line integrals, within 0.98
+of the field of view's radius, PSNR relative to the range of values there; the log is that of
+(counts + 1/2), of which all methods get the same.
+
+`--only tv unet` measures these alone and leaves the other results as they are. About 25 minutes on
+two cores.
 """
 
 from __future__ import annotations
@@ -17,250 +21,238 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from denoise_classical import CLASSICAL
+from denoise_pictures import draw_curves, draw_slices
+from denoisers import CLASSICAL, TUNED_ROWS
+from learned import Budget, Denoised, Network, noise2inverse, supervised
 from machine import PACKAGES, describe_machine
-from matplotlib.figure import Figure
-from noisy_foam import NoisyFoam, make_foam, store_of
-from peers import auto_denoise
+from methods import Method, quick, tune
+from noisy_foam import ABSORPTION, COMPARED, NUM_SPLITS, NoisyScan, make_scan
+from timing import seconds_of
 
-from tomodask.learn.networks import make_network
-from tomodask.learn.networks.weights import from_arrays
-from tomodask.learn.noise2inverse import inputs_of, mean_of
-from tomodask.learn.options import TrainingOptions
-from tomodask.learn.receptive_field import ReceptiveField
-from tomodask.learn.tiles import TiledNetwork
-from tomodask.learn.training import TrainJob, averaged_weights, train
-
-QUESTION = "PSNR, SSIM, resolution and seconds of ways to denoise one scan of few photons"
-LEARNED = {
-    "unet16": {"unet": {"features": 16}},
-    "unet8": {"unet": {"features": 8}},
-    "unet32": {"unet": {"features": 32}},
-    "msdnet": {"msdnet": {"depth": 30}},
-    "dncnn": {"dncnn": {"depth": 10, "features": 32}},
-    "nano": {"nano": {}},
+QUESTION = "PSNR of one noisy scan denoised by windows, variation, patches, networks"
+UNSURE = 0.05  # of a correlation: that of a network that has learnt nothing yet is about 0
+PEER_PACKAGES = ("torch", "scikit-image", "auto-denoise")
+BEST = "unet_5"  # of the networks, which is held against the others
+NETWORKS = {
+    "unet": Network("Noise2Inverse, U-Net", {"unet": {}}),
+    "unet_half": Network("the same in half the time", {"unet": {}}, part=0.5),
+    BEST: Network("Noise2Inverse, U-Net, 5 slices", {"unet": {}}, slices=5),
+    "unet_8": Network("Noise2Inverse, U-Net of 8 features", {"unet": {"features": 8}}),
+    "msdnet": Network("Noise2Inverse, MS-D of 30 layers", {"msdnet": {"depth": 30}}),
+    "dncnn": Network("Noise2Inverse, DnCNN", {"dncnn": {}}),
+    "nano": Network("Noise2Inverse, three layers", {"nano": {}}),
 }
-SUPERVISED = "unet16"
-CURVE_ROWS = slice(None, None, 8)  # that a point of the curve is scored on
-SHOWN = ("fbp", "tv", "nlm", "auto_denoise", "noise2filter", "unet16", "supervised")
+SUPERVISED = {"supervised": "unet", "supervised_5": BEST}
+PEERS = {"auto_denoise": "autoden"}
+NEEDS = {"nlm": "skimage", "nlm_3d": "skimage", "auto_denoise": "autoden"}
+ALL = (*CLASSICAL, *PEERS, *NETWORKS, *SUPERVISED)
+SHOWN = ("fbp", "fbp_window", "nlm_3d", "tv_3d", "auto_denoise", "unet", BEST, "supervised_5")
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parse(arguments)
-    torch.set_num_threads(options.threads)
-    scan = make_foam(options.columns, options.views, options.rows, options.photons, options.threads)
-    report = _begun(options)
-    pictures: dict[str, np.ndarray] = {}
-    for name, run in methods(scan, options).items():
-        if options.only and name not in options.only:
+    scan = make_scan(*_geometry(options), options.seed, options.threads)
+    report = _begin(options, scan)
+    for name in options.only:
+        if name in NEEDS and not find_spec(NEEDS[name]):
+            report["left_out"][name] = f"{NEEDS[name]} is not installed"
             continue
-        began = time.perf_counter()
-        volume, told = run()
-        result = {"seconds": time.perf_counter() - began, **scan.score(volume), **told}
-        report["methods"][name] = result
-        pictures[name] = volume[options.rows // 2]
-        print(_line(name, result), flush=True)
-        if options.output is not None:
-            options.output.write_text(json.dumps(report, indent=2) + "\n")
+        began = describe_machine(())
+        found = _solver(name, options)(scan)
+        _refuse_wrong(name, scan, found.volume)
+        report["methods"][name] = _entry(name, scan, found, began)
+        np.save(options.work / f"{name}.npy", found.volume[len(found.volume) // 2])
+        print(_line(report["methods"][name]), flush=True)
+        _keep(report, options.output)
+    report["compared"] = compared(report["methods"])
+    _keep(report, options.output)
+    print(json.dumps(report["compared"], indent=2))
     if options.pictures is not None:
-        draw_slices(scan, report, pictures, options.pictures / "denoise.png")
-        draw_curves(report, options.pictures / "denoise_curve.png")
+        np.save(options.work / "clean.npy", scan.clean[len(scan.clean) // 2])
+        draw_slices(report, options.work, SHOWN, options.pictures / "denoise.png")
+        draw_curves(report, tuple(NETWORKS), options.pictures / "denoise_curve.png")
 
 
-def _begun(options: argparse.Namespace) -> dict[str, Any]:
-    """An earlier report to add to, or a new one."""
-    if options.only and options.output is not None and options.output.exists():
-        kept: dict[str, Any] = json.loads(options.output.read_text())
-        return kept
-    setting = {
-        name: getattr(options, name)
-        for name in ("columns", "views", "rows", "photons", "threads", "seconds")
+def _solver(name: str, options: argparse.Namespace) -> Callable[[NoisyScan], Denoised]:
+    """From a method's name: scan -> `Denoised`."""
+    if name in CLASSICAL:
+        method = CLASSICAL[name]
+        if options.points:
+            ((_, method),) = quick({name: method}, options.points)
+        return partial(_classical, method)
+    if name in NETWORKS:
+        network = NETWORKS[name]
+        return lambda scan: noise2inverse(network, scan, _budget(options), options.work / name)
+    if name in SUPERVISED:
+        network = NETWORKS[SUPERVISED[name]]
+        other = make_scan(*_geometry(options), options.seed + 1, options.threads)
+        folder = options.work / name
+        return lambda scan: supervised(network, scan, other, _budget(options), folder)
+    from peers.auto_denoise import denoise  # noqa: PLC0415  torch twice, and slow
+
+    return lambda scan: denoise(scan, options.seconds)
+
+
+def _classical(method: Method, scan: NoisyScan) -> Denoised:
+    """Choose parameters on some rows, then time all."""
+    middle = max(0, (scan.shape[0] - TUNED_ROWS) // 2)
+    few = scan.part(slice(middle, middle + TUNED_ROWS))
+    chosen = tune(method, few.psnr, few)
+    volumes: list[np.ndarray] = []
+    method.solve(few, **chosen)  # compiled, planned
+    scan.full, scan.joseph  # noqa: B018  made before anything is timed
+    seconds = seconds_of(lambda: volumes.append(method.solve(scan, **chosen)))
+    return Denoised(volumes[0], seconds, 0, chosen)
+
+
+def compared(methods: dict[str, Any]) -> dict[str, float]:
+    """Differences of PSNR in dB that the methods were measured for, as far as they are there.
+
+    And how much longer auto-denoise took than the network that is held against it.
+    """
+    pairs = {
+        "over_fbp_db": (BEST, "fbp"),
+        "over_best_window_db": (BEST, "fbp_window"),
+        "over_tv_db": (BEST, "tv_3d"),
+        "over_non_local_means_db": (BEST, "nlm_3d"),
+        "below_supervised_db": ("supervised_5", BEST),
+        "in_2d_over_tv_in_2d_db": ("unet", "tv"),
+        "in_2d_over_non_local_means_in_2d_db": ("unet", "nlm"),
+        "in_2d_below_supervised_db": ("supervised", "unet"),
+        "in_2d_over_auto_denoise_db": ("unet", "auto_denoise"),
+        "in_2d_in_half_the_time_over_auto_denoise_db": ("unet_half", "auto_denoise"),
     }
-    packages = (*PACKAGES, "torch", "scikit-image", "auto-denoise")
-    machine = describe_machine(packages)
-    return {"question": QUESTION, "machine": machine, "setting": setting, "methods": {}}
+    found = {
+        name: round(methods[one]["psnr_db"] - methods[other]["psnr_db"], 3)
+        for name, (one, other) in pairs.items()
+        if one in methods and other in methods
+    }
+    for name in {"unet", "unet_half"} & set(methods) if "auto_denoise" in methods else ():
+        times = methods["auto_denoise"]["seconds"] / methods[name]["seconds"]
+        found[f"seconds_of_auto_denoise_over_{name}"] = round(times, 3)
+    return dict(sorted(found.items()))
 
 
-Run = Callable[[], tuple[np.ndarray, dict[str, Any]]]
-
-
-def methods(scan: NoisyFoam, options: argparse.Namespace) -> dict[str, Run]:
-    """All of them by name; each gives a volume (z, y, x) and what there is to tell."""
-    found: dict[str, Run] = {}
-    for name, method in CLASSICAL.items():
-        found[name] = lambda method=method: method(scan, options.points)
-    for name, network in LEARNED.items():
-        found[name] = lambda network=network: noise2inverse(scan, network, options)
-    found["supervised"] = lambda: supervised(scan, LEARNED[SUPERVISED], options)
-    found["auto_denoise"] = lambda: auto_denoise.denoise(scan.splits, options.seconds)
-    return found
-
-
-# ---- what is learnt ----------------------------------------------------------------------------
-
-
-def noise2inverse(
-    scan: NoisyFoam, network: dict[str, Any], options: argparse.Namespace
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Train on the splits, denoise in quality mode; the curve of PSNR over voxels seen."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = _job(scan, scan.splits, network, Path(folder), options)
-
-        def fast(net: TiledNetwork) -> float:
-            return scan.psnr(net(scan.full[CURVE_ROWS]), CURVE_ROWS)
-
-        report, curve, net = _trained(job, fast)
-    weights = np.full(len(scan.splits), 1 / len(scan.splits))
-    began = time.perf_counter()
-    outputs = [
-        net(mean_of(scan.splits, which, weights)) for which in inputs_of(len(scan.splits), "X:1")
-    ]
-    told = {
-        "network": network, "voxels_seen": report["voxels"], "training_seconds": report["seconds"],
-        "waited_for_data": report["waited"] / report["seconds"], "ended": report["ended"],
-        "arithmetic": report["precision"], "inference_seconds": time.perf_counter() - began,
-        "fast": scan.score(net(scan.full)), "curve": curve,
+def _begin(options: argparse.Namespace, scan: NoisyScan) -> dict[str, Any]:
+    """A new report, or the one that is there, where it is of the same setting."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    columns, rows, views, photons = _geometry(options)
+    setting = {
+        "columns": columns, "rows": rows, "views": views, "photons": photons,
+        "seed": options.seed, "threads": options.threads, "seconds_to_train": options.seconds,
+        "voxels_to_see": options.voxels,
+        "absorption": ABSORPTION, "num_splits": NUM_SPLITS,
+        "truth": f"FBP of exact line integrals, within {COMPARED} of the radius",
     }  # fmt: skip
-    return np.mean(outputs, axis=0), told
+    report = {
+        "question": QUESTION,
+        "machine": describe_machine((*PACKAGES, *PEER_PACKAGES)),
+        "setting": setting,
+        "scan": {
+            "solid": scan.solid,
+            "data_range": scan.data_range,
+            "noise_of_the_solid": float((scan.full - scan.clean)[:, scan.mask].std() / scan.solid),
+        },
+        "methods": {},
+        "left_out": {},
+    }
+    if options.output is None or not options.output.exists():
+        return report
+    before = json.loads(options.output.read_text())
+    if set(options.only) == set(ALL):
+        return report
+    if before["setting"] != setting:
+        others = {key for key in setting if before["setting"].get(key) != setting[key]}
+        raise SystemExit(
+            f"{options.output} is of another {', '.join(sorted(others))}: its results can't stand "
+            "beside these, give another --output or measure all"
+        )
+    left = {name: why for name, why in before["left_out"].items() if name not in options.only}
+    return report | {"methods": before["methods"], "left_out": left}
 
 
-def supervised(
-    scan: NoisyFoam, network: dict[str, Any], options: argparse.Namespace
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """The same network and time, with clean FBP as the target: nobody has that."""
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = np.stack([scan.full, scan.clean])
-        job = _job(scan, pairs, network, Path(folder), options, "supervised")
-        report, _, net = _trained(job, None)
-    told = {"network": network, "voxels_seen": report["voxels"]}
-    return net(scan.full), {**told, "training_seconds": report["seconds"]}
+def _entry(name: str, scan: NoisyScan, found: Denoised, began: dict[str, Any]) -> dict[str, Any]:
+    label = {"auto_denoise": "auto-denoise, Noise2Noise, U-Net"}.get(name)
+    if name in CLASSICAL:
+        label = CLASSICAL[name].label
+    elif name in NETWORKS:
+        label = NETWORKS[name].label
+    elif name in SUPERVISED:
+        label = NETWORKS[SUPERVISED[name]].label.replace("Noise2Inverse", "supervised")
+    return {
+        "label": label,
+        **scan.scores(found.volume),
+        "seconds": found.seconds,
+        "voxels_seen": found.voxels_seen,
+        "parameters": found.parameters,
+        "curve": list(found.curve),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": began["load_average"],
+    }
 
 
-def _job(
-    scan: NoisyFoam,
-    splits: np.ndarray,
-    network: dict[str, Any],
-    folder: Path,
-    options: argparse.Namespace,
-    strategy: Any = "X:1",
-) -> TrainJob:
-    store = store_of(folder / "splits", splits, scan.full)
-    training = TrainingOptions(
-        seconds=options.seconds, voxels=options.voxels, patience=None,
-        patch=min(128, options.columns // 16 * 16),
-    )  # fmt: skip
-    values = scan.full[:, scan.disc]
-    return TrainJob(
-        folder / "training", store.path, "benchmark", network, 1, 1, strategy, training,
-        float(values.mean()), float(values.std()), scan.radius, options.threads, 2**32,
-        signal=_signal(splits[:, :, scan.disc], strategy),
-    )  # fmt: skip
+def _refuse_wrong(name: str, scan: NoisyScan, volume: np.ndarray) -> None:
+    """A mirrored or turned volume resembles the truth less than a mirrored or turned truth."""
+    turns = {"": (1, 1), " mirrored": (-1, 1), " turned": (-1, -1)}
+    alike = {
+        how: float(np.corrcoef(volume[:, ::y, ::x].ravel(), scan.clean.ravel())[0, 1])
+        for how, (y, x) in turns.items()
+    }
+    how = max(alike, key=lambda one: alike[one])
+    if not alike[""] > alike[how] - UNSURE:
+        raise SystemExit(
+            f"{name} correlates by {alike['']:.2f} with the truth, {how} by {alike[how]:.2f}: it "
+            "solves another task"
+        )
 
 
-def _signal(splits: np.ndarray, strategy: str) -> float:
-    """The share of the input's variance that it has in common with the target."""
-    a, b = (split.ravel().astype(np.float64) for split in splits[:2])
-    common = float(np.cov(a, b)[0, 1])
-    if strategy == "supervised":
-        return common / float(a.var())
-    return common / (common + (float(a.var()) - common) / (len(splits) - 1))
+def _budget(options: argparse.Namespace) -> Budget:
+    return Budget(options.seconds, options.voxels)
 
 
-def _trained(
-    job: TrainJob, score: Callable[[TiledNetwork], float] | None
-) -> tuple[dict[str, Any], list[dict[str, float]], TiledNetwork]:
-    """What the training tells, and (voxels, seconds, PSNR) at every checkpoint."""
-    curve: list[dict[str, float]] = []
-    report: dict[str, Any] = {}
-    for course in train(job):
-        report = course.report(job.options)
-        if score is not None:
-            point = {"voxels": course.voxels, "seconds": course.seconds}
-            curve.append({**point, "psnr_db": score(_network(job))})
-    return report, curve, _network(job)
+def _geometry(options: argparse.Namespace) -> tuple[int, int, int, float]:
+    return options.columns, options.rows, options.views, options.photons
 
 
-def _network(job: TrainJob) -> TiledNetwork:
-    """Of the averaged weights; slices are whole, so that its receptive field doesn't matter."""
-    module = make_network(job.network)
-    from_arrays(module, averaged_weights(job))
-    field = ReceptiveField((0, 0, 0), (1, 16, 16))
-    return TiledNetwork(module, field, shift=job.shift, scale=job.scale)
+def _keep(report: dict[str, Any], path: Path | None) -> None:
+    if path is not None:
+        ordered = {name: report["methods"][name] for name in ALL if name in report["methods"]}
+        path.write_text(json.dumps({**report, "methods": ordered}, indent=2) + "\n")
 
 
-# ---- pictures ----------------------------------------------------------------------------------
-
-
-def draw_slices(
-    scan: NoisyFoam, report: dict[str, Any], pictures: dict[str, np.ndarray], path: Path
-) -> None:
-    """One slice by each method with its score, and clean FBP."""
-    shown = [name for name in SHOWN if name in pictures]
-    figure = Figure(figsize=(3 * (len(shown) + 1), 3.4), layout="constrained", dpi=100)
-    panels = figure.subplots(1, len(shown) + 1)
-    truth = scan.clean[len(scan.clean) // 2]
-    low, high = np.percentile(truth[scan.disc], (1, 99))
-    low, high = low - 0.2 * (high - low), high + 0.2 * (high - low)
-    titles = [f"{name}: {report['methods'][name]['psnr_db']:.1f} dB" for name in shown]
-    images = [pictures[name] for name in shown]
-    for panel, title, image in zip(panels, [*titles, "clean FBP"], [*images, truth], strict=True):
-        panel.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        panel.set_title(title, fontsize=10)
-        panel.axis("off")
-    figure.savefig(path)
-
-
-def draw_curves(report: dict[str, Any], path: Path) -> None:
-    """PSNR over voxels seen, a line for each network."""
-    figure = Figure(figsize=(6, 4), layout="constrained", dpi=100)
-    panel = figure.subplots()
-    for name, curve in _curves(report):
-        panel.plot([p["voxels"] for p in curve], [p["psnr_db"] for p in curve], "o-", label=name)
-    for name, style in (("tv", "--"), ("nlm", ":"), ("supervised", "-.")):
-        if name in report["methods"]:
-            level = report["methods"][name]["psnr_db"]
-            panel.axhline(level, ls=style, color="grey", label=name)
-    panel.set(xlabel="voxels seen in training", ylabel="PSNR (dB), one pass", xscale="log")
-    panel.legend(fontsize=8)
-    panel.grid(alpha=0.3)
-    figure.savefig(path)
-
-
-def _curves(report: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, float]]]]:
-    for name, result in report["methods"].items():
-        if result.get("curve"):
-            yield name, result["curve"]
-
-
-def _line(name: str, result: dict[str, Any]) -> str:
-    seen = f", {result['voxels_seen'] / 1e6:.3g} million voxels" if "voxels_seen" in result else ""
+def _line(one: dict[str, Any]) -> str:
+    seen = f", {one['voxels_seen'] / 1e6:.0f} million voxels seen" if one["voxels_seen"] else ""
     return (
-        f"{name:14} {result['psnr_db']:6.2f} dB, SSIM {result['ssim']:.3f}, FSC 0.5 at "
-        f"{result['fsc_half']:.3f} cycles a pixel, {result['seconds']:.1f} s{seen}, "
-        f"{result.get('parameters', '')}"
+        f"{one['label']:36} {one['psnr_db']:6.2f} dB, SSIM {one['ssim']:.3f}, "
+        f"{one['resolution_voxels'] or 2:.2f} voxels, {one['seconds']:.3g} s{seen}, "
+        f"{one['parameters']}"
     )
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--columns", type=int, default=256)
-    parser.add_argument("--views", type=int, default=1024)
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--photons", type=float, default=20)
+    parser.add_argument("--views", type=int, default=1024)
+    parser.add_argument("--photons", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=90, help="of each training")
-    parser.add_argument("--voxels", type=float, default=1e12, help="of each training at most")
+    parser.add_argument("--seconds", type=float, default=100.0, help="that each may train")
+    parser.add_argument("--voxels", type=float, default=1e12, help="that each may see of ours")
+    parser.add_argument("--only", nargs="+", choices=ALL, default=list(ALL), metavar="METHOD")
     parser.add_argument("--points", type=int, help="try no more parameters of a method than this")
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run these, keep the others")
-    parser.add_argument("--pictures", type=Path, help="folder to write PNG files into")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
+    work = Path(tempfile.gettempdir()) / "tomodask-denoise"
+    parser.add_argument("--work", type=Path, default=work, help="folder for splits and slices")
+    parser.add_argument("--pictures", type=Path, help="folder for denoise.png, denoise_curve.png")
+    parser.add_argument("--output", type=Path, help="JSON file to write, or to add to")
     return parser.parse_args(arguments)
 
 
