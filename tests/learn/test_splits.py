@@ -90,12 +90,12 @@ def test_half_turns_of_angles_told_modulo_a_turn_are_found():
 
 
 def test_golden_angles_make_no_half_turns():
-    with pytest.raises(InputError, match="111 degrees apart.*take kind interleaved"):
+    with pytest.raises(InputError, match=r"111 degrees apart.*take kind interleaved"):
         split_views(ORDERS["golden angle"], 2, "half_turn")
 
 
 def test_a_split_of_a_few_views_of_a_last_block_is_refused():
-    with pytest.raises(InputError, match="leave 4 views to one.*kind interleaved"):
+    with pytest.raises(InputError, match=r"leave 4 views to one.*kind interleaved"):
         split_views(np.arange(64) * 0.04, 4, "blocks", 20)
 
 
