@@ -10,15 +10,18 @@ import pytest
 from tomodask import steps
 from tomodask.cluster.local import Workers, local_cluster
 from tomodask.errors import (
+    DiskFullError,
     FormatError,
     InputError,
     MissingInputError,
     OutputExistsError,
     RecipeError,
 )
+from tomodask.layers import Layer, resolve
 from tomodask.learn.apply import applied
 from tomodask.learn.model import load_model
 from tomodask.learn.noise2inverse import inputs_of, mean_of
+from tomodask.runlog import with_whole_paths
 from tomodask.splitstore import SplitStore
 from tomodask.volumestore import Volume, volume_metadata
 
@@ -276,3 +279,49 @@ def test_splits_of_all_rows_are_kept_when_asked(scan, client, tmp_path):
     assert np.isfinite(store.full.read()).all()
     together = np.mean([store.split(k).read() for k in range(store.num_splits)], axis=0)
     np.testing.assert_allclose(together, store.full.read(), atol=1e-5 * np.abs(together).max())
+
+
+def test_paths_of_models_are_whole_for_who_works_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layer = {"source": "s.zarr", "output": "v.zarr", "denoise": {"model": "a", "start": "b"}}
+    whole = with_whole_paths(resolve([Layer("call", layer)])[0])
+    assert whole.denoise.model == str(tmp_path / "a")
+    assert whole.denoise.start == str(tmp_path / "b")
+    plain = resolve([Layer("call", {"source": "s.zarr", "output": "v.zarr"})])[0]
+    assert with_whole_paths(plain).denoise is None
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(scan, one_worker, tmp_path):
+    """The worker's next checkpoint has no room: the run says so, and goes on when there is some."""
+    model = tmp_path / "a.model"
+    one_worker.run(fill_the_disk, str(tmp_path))
+    try:
+        with pytest.raises(DiskFullError, match=r"no space is left for .*a.model"):
+            steps.train(scan, model, client=one_worker, denoise=DENOISE, center=24.0)
+    finally:
+        one_worker.run(empty_the_disk)
+    assert not (model / "model.json").exists()
+    made = steps.train(scan, model, client=one_worker, denoise=DENOISE, center=24.0)
+    assert made.report["voxels_seen"] == 20 * 4096
+
+
+def fill_the_disk(folder: str) -> None:
+    """In a worker: no checkpoint but the first finds room."""
+    import errno
+
+    from tomodask.learn import checkpoint
+
+    original = checkpoint.swap_in
+
+    def full(path, content, *rest):
+        if Path(path).suffix == ".safetensors" and "step-000000000" not in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        original(path, content, *rest)
+
+    checkpoint.original_swap_in, checkpoint.swap_in = original, full
+
+
+def empty_the_disk() -> None:
+    from tomodask.learn import checkpoint
+
+    checkpoint.swap_in = checkpoint.original_swap_in

@@ -87,7 +87,7 @@ def train(
     OutputExistsError : the path holds another model, or other splits, and `overwrite` is not set.
     DivergedError : the loss is no number any more; the last good weights are kept.
     """
-    recipe = for_workers(recipe)
+    recipe, model = for_workers(recipe), model.absolute()
     folder = RunFolder.of(model)
     with RunLog(folder, listener) as told, followed(recipe, client, folder, told) as force:
         listener = with_jobs(told, force)

@@ -218,6 +218,7 @@ PATHS = {
     "ingest": ("flats", "darks"),
     "geometry": ("poses",),
     "cluster": ("scheduler_file",),
+    "denoise": ("model", "start"),
 }
 
 
@@ -231,6 +232,8 @@ def with_whole_paths(recipe: Recipe) -> Recipe:
     tree = recipe.as_dict()
     for section, names in PATHS.items():
         part = tree[section] if section else tree
+        if part is None:  # nothing is learnt
+            continue
         part |= {name: str(Path(part[name]).absolute()) for name in names if part[name]}
     file, colon, dataset = (tree["ingest"]["angles"] or "").partition(":/")
     if file and Path(file).exists():  # neither START:STOP:COUNT nor a dataset of the source
