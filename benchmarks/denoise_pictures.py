@@ -34,7 +34,7 @@ def draw_slices(report: dict[str, Any], slices: Path, shown: Sequence[str], path
     for axes, (title, image) in zip(grid, panels, strict=False):
         axes.imshow(image, cmap="gray", vmin=-0.2 * solid, vmax=1.2 * solid)
         axes.set_title(title, fontsize=8)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
 def draw_curves(report: dict[str, Any], networks: Sequence[str], path: Path) -> None:
