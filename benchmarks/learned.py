@@ -140,7 +140,7 @@ def _signal(store: SplitStore, strategy: str) -> float:
     """The share of the input's variance that it has in common with its target."""
     a, b = (store.split(k).read(0, slice(*store.training[0])).ravel() for k in range(2))
     common = float(np.cov(a, b)[0, 1])
-    inputs = 1 if strategy in ("1:X", "supervised") else store.num_splits - 1
+    inputs = 1 if strategy == "1:X" else store.num_splits - 1
     return common / (common + max(0.0, float(a.var()) - common) / inputs)
 
 

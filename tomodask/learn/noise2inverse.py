@@ -13,17 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from tomodask.errors import InputError
-from tomodask.learn.options import Pairing, Strategy
+from tomodask.learn.options import Strategy
 
 MIXED_EVEN = 0.3  # of "mixed": half of the splits predict the other half, with less noisy targets
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def draw_pair(rng: np.random.Generator, num_splits: int, strategy: Pairing) -> Pair:
+def draw_pair(rng: np.random.Generator, num_splits: int, strategy: Strategy) -> Pair:
     """Splits whose mean is the input, and those whose mean is the target; they share none."""
-    if strategy == "supervised":
-        return (0,), (1,)
     order = [int(k) for k in rng.permutation(num_splits)]
     wants_even = strategy == "mixed" and num_splits >= 4 and rng.random() < MIXED_EVEN
     first = num_splits // 2 if wants_even else 1
@@ -31,10 +29,8 @@ def draw_pair(rng: np.random.Generator, num_splits: int, strategy: Pairing) -> P
     return (some, others) if strategy == "1:X" else (others, some)
 
 
-def pairs_of(num_splits: int, strategy: Pairing) -> list[Pair]:
+def pairs_of(num_splits: int, strategy: Strategy) -> list[Pair]:
     """All K ways to predict with one split apart: what a held-out loss is averaged over."""
-    if strategy == "supervised":
-        return [((0,), (1,))]
     pairs: list[Pair] = []
     for k in range(num_splits):
         others = tuple(i for i in range(num_splits) if i != k)

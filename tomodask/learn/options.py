@@ -9,7 +9,6 @@ from tomodask.errors import InputError
 
 SplitKind = Literal["interleaved", "blocks", "half_turn", "thinning"]
 Strategy = Literal["X:1", "1:X", "mixed"]
-Pairing = Strategy | Literal["supervised"]  # split 0 predicts split 1, which is clean
 Precision = Literal["auto", "float32", "bfloat16"]
 
 SPLIT_NUMBERS = (2, 3, 4, 8)

@@ -21,7 +21,7 @@ import numpy as np
 
 from tomodask.errors import MemoryBudgetError
 from tomodask.learn.noise2inverse import Pair, draw_pair, mean_of, pairs_of
-from tomodask.learn.options import Pairing
+from tomodask.learn.options import Strategy
 from tomodask.splitstore import Slab, SplitStore
 from tomodask.volumestore import INNER
 
@@ -87,7 +87,7 @@ class Patches:
     slabs: Sequence[Slab]
     shape: PatchShape
     count: int
-    strategy: Pairing
+    strategy: Strategy
     radius: float
     seed: int
     memory: int

@@ -26,7 +26,7 @@ from tomodask.learn.checkpoint import Checkpoint, load_last, save_checkpoint
 from tomodask.learn.judging import EVALUATIONS, Judge, Judgement, compare, is_enough
 from tomodask.learn.networks import make_network
 from tomodask.learn.networks.weights import from_arrays
-from tomodask.learn.options import Pairing, TrainingOptions
+from tomodask.learn.options import Strategy, TrainingOptions
 from tomodask.learn.patches import Batch, Batches, Patches, PatchShape
 from tomodask.learn.precision import choose_precision
 from tomodask.learn.trainlog import TrainLog
@@ -56,7 +56,7 @@ class TrainJob:
     network: dict[str, Any]
     slices: int
     depth: int
-    strategy: Pairing
+    strategy: Strategy
     options: TrainingOptions
     shift: float
     scale: float
